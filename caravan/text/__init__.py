@@ -1,0 +1,1 @@
+"""Text: special tokens, chat rendering, indexed token files."""
