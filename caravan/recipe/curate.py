@@ -1,0 +1,187 @@
+"""The curate stage: where text comes from, and what is dropped for which reason."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
+
+from caravan.recipe.base import Section
+from caravan.recipe.samples import SamplesConfig
+
+
+class SampleText(Section):
+    """The sample world: its documents and its parallel pairs."""
+
+    samples: SamplesConfig = Field(description="how much of the sample world")
+
+
+class TextSource(Section):
+    """Monolingual text in Parquet, JSONL or plain files."""
+
+    path: str = Field(
+        description="files, as a path or glob; `{language}` in it stands for each language of the run, then known"
+    )
+    text: str = Field("text", description="column or JSON field of the text")
+    language: str | None = Field(None, description="language of all of it, where known; otherwise it is identified")
+    language_column: str | None = Field(None, description="column of each row's language, where known")
+    id: str | None = Field(None, description="column of the id; default: file and row")
+    format: Literal["parquet", "jsonl", "text"] | None = Field(None, description="default: by the file's suffix")
+    documents: Literal["line", "file"] = Field("line", description="in plain text: what makes one document")
+
+    @model_validator(mode="after")
+    def _one_language(self) -> TextSource:
+        named = [self.language is not None, self.language_column is not None, "{language}" in self.path]
+        if sum(named) > 1:
+            raise ValueError("one of language, language_column and {language} in path")
+        return self
+
+
+class PairSource(Section):
+    """Parallel text in Parquet: a column a language, or English beside another language."""
+
+    pairs: str = Field(description="Parquet files, as a path or glob")
+    columns: dict[str, str] | None = Field(
+        None,
+        description="column of each language; the key `xx` stands for the language in language_column. "
+        "Default: the columns that are named after a language of the run",
+    )
+    language_column: str | None = Field(None, description="column that names the language `xx` of each row")
+    languages: list[str] | None = Field(None, description="only these languages; default: the run's")
+    pivot: str = Field("en", description="language that every other is paired with")
+    others: NonNegativeInt = Field(
+        1, description="pairs a row, drawn at random, between languages other than the pivot"
+    )
+
+    @model_validator(mode="after")
+    def _row_language(self) -> PairSource:
+        named = self.columns is not None and "xx" in self.columns
+        if named != (self.language_column is not None):
+            raise ValueError("`xx` in columns together with language_column, or neither")
+        return self
+
+
+def _source_kind(value: Any) -> str:
+    keys = value if isinstance(value, dict) else value.model_dump()
+    return "SampleText" if "samples" in keys else "PairSource" if "pairs" in keys else "TextSource"
+
+
+Source = Annotated[
+    Annotated[SampleText, Tag("SampleText")]
+    | Annotated[TextSource, Tag("TextSource")]
+    | Annotated[PairSource, Tag("PairSource")],
+    Discriminator(_source_kind),
+]
+
+
+class LanguageRule(Section):
+    """Language identification: fastText's lid.176; py3langid votes too where the text is short or the answer unsure."""
+
+    min_probability: float = Field(0.5, ge=0, le=1, description="least probability for text of unknown language")
+    contradiction: float = Field(
+        0.8, ge=0, le=1, description="a known language is doubted where another one is at least this probable"
+    )
+    contradiction_characters: NonNegativeInt = Field(40, description="... and the text at least this long")
+    restrict: bool = Field(False, description="choose among the run's languages only")
+    characters: PositiveInt = Field(2000, description="characters looked at, from the start of a document")
+    short: NonNegativeInt = Field(100, description="up to this many characters both identifiers vote")
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RuleLimits(Section):
+    """Limits of the rule filters; shares are of all characters unless said otherwise (Gopher, arXiv 2112.11446)."""
+
+    min_characters: NonNegativeInt = Field(8, description="fewest characters")
+    max_characters: PositiveInt = Field(1_000_000, description="most characters")
+    max_broken: Share = Field(0.02, description="replacement characters and mojibake")
+    max_invisible: Share = Field(0.02, description="invisible and control characters")
+    min_letters: Share = Field(0.35, description="least share of letters among the characters that are not spaces")
+    max_digits: Share = Field(0.3, description="digits")
+    max_symbols: Share = Field(0.12, description="symbols such as # | < > $")
+    max_urls: Share = Field(0.3, description="characters that belong to URLs")
+    max_repeated_lines: Share = Field(0.3, description="characters of lines that came before")
+    max_ellipsis_lines: Share = Field(0.3, description="lines that end in an ellipsis, from three lines on")
+    max_top_2gram: Share = Field(0.2, description="characters of the most frequent 2-gram, if it comes three times")
+    max_top_3gram: Share = Field(0.18, description="characters of the most frequent 3-gram, likewise")
+    max_top_4gram: Share = Field(0.16, description="characters of the most frequent 4-gram, likewise")
+    max_repeated_5gram: Share = Field(0.3, description="characters covered by 5-grams that came before")
+    max_word: PositiveInt = Field(100, description="longest word, in characters")
+    min_mean_word: float = Field(1.5, ge=0, description="least mean length of words, from ten words on")
+    max_mean_word: float = Field(14.0, ge=0, description="greatest mean length of words, from ten words on")
+    unit: PositiveInt = Field(1, description="characters that count as one word in n-grams of scripts without spaces")
+
+
+# Scripts without spaces: n-grams of single characters would repeat in any clean text.
+LANGUAGE_LIMITS: dict[str, dict[str, float]] = {
+    "zh": {"min_characters": 4, "unit": 4},
+    "ja": {"min_characters": 4, "unit": 4},
+    "ko": {"min_characters": 4},
+    "th": {"min_characters": 4, "unit": 6, "max_invisible": 0.1},
+}
+
+
+class DuplicateConfig(Section):
+    """Exact copies by hash of the normalised text, near copies by MinHash-LSH, each within a language."""
+
+    exact: bool = Field(True, description="drop copies that differ in case, spacing or invisible characters only")
+    near: bool = Field(True, description="drop near copies")
+    bands: PositiveInt = Field(14, description="LSH bands")
+    rows: PositiveInt = Field(8, description="MinHash rows a band")
+    shingle: PositiveInt = Field(5, description="words, or characters of scripts without spaces, in a shingle")
+    keep: Literal["first", "longest"] = Field("first", description="which of a group of copies is kept")
+    memory: str = Field("1GB", pattern=r"^\d+(\.\d+)?(MB|GB)$", description="memory of grouping; more goes to disk")
+
+
+class PairLimits(Section):
+    """Light checks of parallel pairs."""
+
+    max_ratio: float = Field(
+        3.0, gt=1, description="greatest ratio of the sides' lengths, scripts' density allowed for"
+    )
+    ratio_characters: NonNegativeInt = Field(20, description="... where the longer side is at least this long")
+    identical_characters: NonNegativeInt = Field(20, description="equal sides are refused from this many characters on")
+    language_characters: NonNegativeInt = Field(
+        60, description="a side's language is identified from this many characters on"
+    )
+    contradiction: float = Field(0.8, ge=0, le=1, description="probability at which another language is believed")
+
+
+class CurateConfig(Section):
+    """Raw text to a corpus: clean text by language, and a reject stream with reasons."""
+
+    sources: list[Source] = Field(
+        [SampleText(samples=SamplesConfig.model_validate({}))],
+        min_length=1,
+        description="where text and parallel pairs come from",
+    )
+    language: LanguageRule = Field(default_factory=LanguageRule, description="language identification")
+    rules: RuleLimits = Field(default_factory=RuleLimits, description="limits of the rule filters")
+    overrides: dict[str, dict[str, float]] = Field(
+        LANGUAGE_LIMITS, description="by language: limits that differ from `rules`; added to the built-in ones"
+    )
+    duplicates: DuplicateConfig = Field(default_factory=DuplicateConfig, description="deduplication")
+    pairs: PairLimits = Field(default_factory=PairLimits, description="checks of parallel pairs")
+    broken: Literal["fail", "skip"] = Field(
+        "fail", description="a file that cannot be read: stop, or list it and go on; broken rows are always set aside"
+    )
+    workers: NonNegativeInt = Field(0, description="processes; 0: one a core")
+    shard_mb: PositiveInt = Field(64, description="compressed size of the pieces into which Parquet files are cut")
+
+    @field_validator("overrides", mode="after")
+    @classmethod
+    def _known_limits(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        merged = {
+            language: {**LANGUAGE_LIMITS.get(language, {}), **value.get(language, {})}
+            for language in {**LANGUAGE_LIMITS, **value}
+        }
+        for language, limits in merged.items():
+            if unknown := sorted(set(limits) - set(RuleLimits.model_fields)):
+                raise ValueError(f"for {language} some of {' | '.join(RuleLimits.model_fields)}, not {unknown}")
+            RuleLimits.model_validate(limits)
+        return merged
+
+    def limits(self, language: str) -> RuleLimits:
+        """The limits for one language."""
+        return RuleLimits.model_validate({**self.rules.model_dump(), **self.overrides.get(language, {})})
