@@ -50,11 +50,6 @@ class Artifact:
     def counts(self) -> dict[str, Any]:
         return self.manifest.counts
 
-    @property
-    def digest(self) -> str:
-        """Identity of the contents: the hash of the manifest, which holds every file's hash."""
-        return sha256_file(self.path / MANIFEST)
-
     @classmethod
     def open(cls, path: Path, kind: str | None = None) -> Artifact:
         """Open a finished artifact.

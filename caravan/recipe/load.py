@@ -93,7 +93,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ) from error
     source = Source(Path(path), text)
     if not isinstance(source.value, dict):
-        raise RecipeError("a recipe is a mapping", where=str(path), expected="key: value", got=type(source.value).__name__)
+        raise RecipeError(
+            "a recipe is a mapping", where=str(path), expected="key: value", got=type(source.value).__name__
+        )
     given: set[Location] = set()
     for override in overrides:
         given.add(apply_override(source.value, override))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
-from caravan.records import LANGUAGES
 from caravan.recipe.base import Section
 from caravan.recipe.curate import CurateConfig
 from caravan.recipe.evaluate import EvaluateConfig
@@ -15,10 +14,14 @@ from caravan.recipe.instruct import InstructConfig
 from caravan.recipe.serve import ServeConfig
 from caravan.recipe.tokenize import TokenizeConfig
 from caravan.recipe.train import AlignConfig, EncodersConfig, PretrainConfig, SftConfig
+from caravan.records import LANGUAGES
 
 
 class Recipe(Section):
     """The stages of a run, each optional; a stage that stands here with no keys runs on its defaults."""
+
+    # Otherwise `_bare_stage` would also switch on the stages that the recipe leaves out.
+    model_config = ConfigDict(validate_default=False)
 
     name: str = Field(description="name of the run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(7, ge=0, description="seed of everything random")

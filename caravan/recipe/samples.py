@@ -17,4 +17,6 @@ class SamplesConfig(Section):
     pictures: NonNegativeInt = Field(4_000, description="pictures with their names in every language")
     test: NonNegativeInt = Field(40, description="held-out dialogues for each task and language")
     languages: list[str] | None = Field(None, description="languages; default: the run's")
-    spoken: list[str] | None = Field(None, description="languages with speech; default: those that espeak-ng speaks well")
+    spoken: list[str] | None = Field(
+        None, description="languages with speech; default: those that espeak-ng speaks well"
+    )

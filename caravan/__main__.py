@@ -1,0 +1,167 @@
+"""The command line: choose the command, parse, then import what it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+# Before any library that starts threads: with one busy core, threads that spin make two slower than one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from caravan.core.errors import CaravanError
+from caravan.core.log import console, setup_logging
+
+app = typer.Typer(
+    name="caravan",
+    help="Give an open language model new languages, ears and eyes: from raw text to an assistant on a laptop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe file (YAML)")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[STAGE ...] [key=value ...]")]
+
+
+def split_words(words: list[str] | None) -> tuple[list[str], list[str]]:
+    """Stage names, and overrides, which have an `=`."""
+    words = words or []
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+@app.command()
+def run(recipe: RecipePath, words: Words = None) -> None:
+    """Walk the road of a recipe, or the named stages of it; done stages are skipped, killed ones resumed."""
+    from caravan.recipe.load import load_recipe
+    from caravan.report import final_table
+    from caravan.road import Walk
+
+    stages, overrides = split_words(words)
+    loaded = load_recipe(recipe, overrides)
+    if stages == ["serve"]:
+        from caravan.recipe.serve import ServeConfig
+        from caravan.serve.stage import run_server
+
+        run_server(Walk(loaded).folder, loaded.serve or ServeConfig())
+        return
+    results = []
+    for result in Walk(loaded).run(stages):
+        results.append(result)
+        state = f"{result.seconds:.0f} s" if result.fresh else "up to date"
+        console.print(f"[green]✓[/] {result.stage.name}: {result.artifact.path} ({state})", highlight=False)
+    final_table(results, out)
+
+
+@app.command()
+def validate(recipe: RecipePath, words: Words = None) -> None:
+    """Check a recipe and a sample of every data set in it; nothing is run."""
+    from caravan.recipe.load import load_recipe
+    from caravan.road import check, stages_of
+
+    _, overrides = split_words(words)
+    loaded = load_recipe(recipe, overrides)
+    faults = check(loaded)
+    for fault in faults:
+        console.print(f"[red]✗[/] {escape(str(fault))}\n", highlight=False)
+    if faults:
+        raise typer.Exit(1)
+    out.print(f"{recipe}: valid; stages: {', '.join(stage.name for stage in stages_of(loaded))}", highlight=False)
+
+
+@app.command()
+def road() -> None:
+    """Show the stages, what each reads and what it writes."""
+    from caravan.road import ROAD
+
+    table = Table("stage", "reads", "writes", "in words", title="the road")
+    for stage in ROAD:
+        reads = ", ".join([*stage.reads, *(f"({kind})" for kind in stage.wants)]) or "your data"
+        table.add_row(stage.name, reads, stage.writes, stage.words)
+    table.add_row("serve", "gguf", "", "OpenAI-compatible API and web chat")
+    out.print(table)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    from caravan.recipe.recipe import Recipe
+
+    print(json.dumps(Recipe.model_json_schema(), ensure_ascii=False, indent=2))
+
+
+@app.command()
+def inspect(path: Annotated[Path, typer.Argument(help="an artifact or a run folder")]) -> None:
+    """Say what an artifact holds, in words, with a sample of it."""
+    from caravan.inspection import describe
+
+    describe(path, out)
+
+
+@app.command()
+def chat(
+    model: Annotated[Path, typer.Argument(help="run folder, export folder or .gguf file")],
+    text: Annotated[list[str] | None, typer.Argument(help="what to say; nothing starts a conversation")] = None,
+    audio: Annotated[list[Path] | None, typer.Option(help="a clip to hear")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="a picture to look at")] = None,
+    mmproj: Annotated[Path | None, typer.Option(help="projector file, where MODEL is a .gguf file")] = None,
+) -> None:
+    """Talk to a model in the terminal: one turn, or a conversation."""
+    from caravan.serve.chat import chat as talk
+
+    talk(model, text=" ".join(text or []), audios=audio or [], images=image or [], mmproj=mmproj)
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="run folder, export folder or .gguf file")],
+    host: Annotated[str | None, typer.Option(help="address to listen on; default: loopback only")] = None,
+    port: Annotated[int | None, typer.Option(help="port; 0 takes a free one")] = None,
+    mmproj: Annotated[Path | None, typer.Option(help="projector file, where MODEL is a .gguf file")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="written with the URL once the server answers")] = None,
+) -> None:
+    """Serve a model: OpenAI-compatible API and web chat with microphone and pictures."""
+    from caravan.recipe.serve import ServeConfig
+    from caravan.serve.stage import run_server
+
+    given = {"host": host, "port": port}
+    config = ServeConfig.model_validate({key: value for key, value in given.items() if value is not None})
+    run_server(model, config, mmproj=mmproj, ready_file=ready_file)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, what is missing, and the line that installs it."""
+    from caravan.doctor import examine
+
+    examine(out)
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage or recipe, 130 interrupted (what was done is saved).
+    """
+    setup_logging()
+    try:
+        app()
+    except SystemExit as leave:
+        if leave.code == 130:
+            console.print("interrupted; the same command goes on from the last saved point")
+        raise
+    except CaravanError as error:
+        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

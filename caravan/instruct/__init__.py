@@ -1,0 +1,1 @@
+"""Instruct: from clips, pictures and chats to dialogues that a model can learn from and be tested on."""

@@ -1,0 +1,149 @@
+"""The instruct stage: sources to shards of dialogues, each row exactly once whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from caravan.core.errors import CaravanError, DataError
+from caravan.core.files import read_json, write_json
+from caravan.core.log import get_logger
+from caravan.core.progress import track
+from caravan.core.stage import StageContext
+from caravan.recipe.instruct import (
+    ChatSource,
+    InstructConfig,
+    PictureSource,
+    SampleSource,
+    Source,
+    SpeechSource,
+    SpokenPictureSource,
+)
+
+log = get_logger(__name__)
+CHECKED = 20
+LISTED = 1_000
+
+
+def name_of(number: int, source: Source) -> str:
+    """A source's name in ids, files and reports, such as `01-pictures`."""
+    kind = next(iter(type(source).model_fields))
+    return f"{number:02d}-{kind}"
+
+
+def items(source: Source, ctx: StageContext, name: str) -> Iterator[Any]:
+    """The dialogues of a source, always in the same order, and the errors of rows that cannot be used.
+
+    Raises:
+        DataError: no file, a file that cannot be read, or one without the named columns.
+    """
+    from caravan.instruct import chat, pictures, samples, speech
+
+    match source:
+        case SampleSource():
+            return samples.read(source, ctx, name)
+        case PictureSource():
+            return pictures.read(source, ctx, name)
+        case SpeechSource():
+            return speech.read(source, ctx, name)
+        case SpokenPictureSource():
+            return speech.read_spoken_pictures(source, ctx, name)
+        case ChatSource():
+            return chat.read(source, ctx, name)
+
+
+def run(config: InstructConfig, ctx: StageContext) -> dict[str, Any]:
+    """Write `train/*.parquet` and `test/*.parquet` of DIALOGUE_SCHEMA, and `broken.json`.
+
+    A source that an earlier attempt finished has its summary on disk and is passed over; one that it began is read
+    again from its start, which is deterministic, and only files that are not there yet are written.
+
+    Returns:
+        rows by split and by task, and how many rows could not be used.
+
+    Raises:
+        DataError: a source cannot be read or gives no dialogue, or a broken row where `broken` says stop.
+    """
+    summaries = []
+    for number, source in enumerate(config.sources):
+        name = name_of(number, source)
+        summary = ctx.out / "sources" / f"{name}.json"
+        if not summary.exists():
+            write_json(summary, _write_source(source, name, config, ctx))
+        summaries.append(read_json(summary))
+    broken = list(itertools.chain.from_iterable(summary["broken"] for summary in summaries))
+    write_json(ctx.out / "broken.json", broken)
+    tasks: Counter[str] = Counter()
+    for summary in summaries:
+        tasks.update(summary["tasks"])
+    return {
+        "train": sum(summary["train"] for summary in summaries),
+        "test": sum(summary["test"] for summary in summaries),
+        "broken": sum(summary["broken_rows"] for summary in summaries),
+        "tasks": dict(sorted(tasks.items())),
+    }
+
+
+def _write_source(source: Source, name: str, config: InstructConfig, ctx: StageContext) -> dict[str, Any]:
+    from caravan.instruct.shards import Shards
+
+    shards = {split: Shards(ctx.out / split, name, config.shard_rows) for split in ("train", "test")}
+    tasks: Counter[str] = Counter()
+    broken: list[dict[str, Any]] = []
+    broken_rows = 0
+    try:
+        with track(f"instruct {name}", None, "dialogue") as bar:
+            for item in items(source, ctx, name):
+                if isinstance(item, DataError):
+                    if config.broken == "stop":
+                        raise item
+                    broken_rows += 1
+                    broken += [_entry(item)] if len(broken) < LISTED else []
+                    continue
+                split, dialogue = item
+                shards[split].add(dialogue)
+                tasks[f"{split} {dialogue.task}"] += 1
+                bar.advance()
+        for writer in shards.values():
+            writer.finish()
+    except BaseException as error:
+        for writer in shards.values():
+            writer.abandon(error)
+        raise
+    rows = {split: writer.rows for split, writer in shards.items()}
+    if not any(rows.values()):
+        raise _nothing(name, broken, broken_rows, ctx)
+    if broken_rows:
+        log.warning("%s: %d rows cannot be used and are set aside, see broken.json", name, broken_rows)
+    return {**rows, "tasks": dict(tasks), "broken_rows": broken_rows, "broken": broken}
+
+
+def _entry(error: DataError) -> dict[str, Any]:
+    return {"where": error.where, "problem": error.problem, "expected": error.expected, "got": error.got}
+
+
+def _nothing(name: str, broken: list[dict[str, Any]], broken_rows: int, ctx: StageContext) -> DataError:
+    first = f"; the first: {broken[0]['where']}: {broken[0]['problem']}" if broken else ""
+    return DataError(
+        "a source gives no dialogue",
+        where=f"instruct source {name}",
+        expected=f"rows in one of {', '.join(ctx.languages)}",
+        got=f"{broken_rows} rows that cannot be used{first}",
+        fix="correct the files, the columns or the languages of the recipe",
+    )
+
+
+def check(config: InstructConfig, ctx: StageContext) -> list[CaravanError]:
+    """Faults in the first rows of every source; the sample world needs no look."""
+    faults: list[CaravanError] = []
+    for number, source in enumerate(config.sources):
+        if isinstance(source, SampleSource):
+            continue
+        try:
+            first = itertools.islice(items(source, ctx, name_of(number, source)), CHECKED)
+            faults += [item for item in first if isinstance(item, DataError)]
+        except CaravanError as error:
+            faults.append(error)
+    return faults

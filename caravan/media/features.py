@@ -1,0 +1,85 @@
+"""The one home of how bytes of a clip or a picture become an encoder's input, and how many tokens that makes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from caravan.core.errors import MediaError
+from caravan.media.audio import AudioLimits, decode_audio, log_mel_windows, window_count
+from caravan.media.image import ImageLimits, decode_image, prepare_image
+
+
+@dataclass(frozen=True)
+class MediaSpec:
+    """What a model's encoders take and give. A sense that the model lacks has zeros.
+
+    Attributes:
+        n_mels: mel bins of the speech encoder.
+        audio_tokens_per_window: tokens that a 30 s window becomes.
+        image_size: side of the vision encoder's square, in pixels.
+        image_mean: subtracted from each of red, green and blue, on the scale 0 to 1.
+        image_std: what each is divided by after that.
+        image_tokens: tokens that a picture becomes.
+    """
+
+    n_mels: int = 0
+    audio_tokens_per_window: int = 0
+    image_size: int = 0
+    image_mean: tuple[float, ...] = ()
+    image_std: tuple[float, ...] = ()
+    image_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        # JSON has lists only; equal specs must be equal.
+        object.__setattr__(self, "image_mean", tuple(self.image_mean))
+        object.__setattr__(self, "image_std", tuple(self.image_std))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a JSON file; `MediaSpec(**values)` reads them."""
+        return asdict(self) | {"image_mean": list(self.image_mean), "image_std": list(self.image_std)}
+
+
+def audio_features(
+    data: bytes, spec: MediaSpec, *, where: str = "", limits: AudioLimits | None = None
+) -> npt.NDArray[np.float32]:
+    """A clip as the speech encoder takes it: float32 [W, n_mels, 3000], one row for each window of 30 s.
+
+    Raises:
+        MediaError: the clip cannot be decoded, or the model does not hear.
+    """
+    _check_sense(spec.n_mels, "hear", where)
+    return log_mel_windows(decode_audio(data, where=where, limits=limits), spec.n_mels)
+
+
+def image_features(
+    data: bytes, spec: MediaSpec, *, where: str = "", limits: ImageLimits | None = None
+) -> npt.NDArray[np.float32]:
+    """A picture as the vision encoder takes it: float32 [3, image_size, image_size].
+
+    Raises:
+        MediaError: the picture cannot be decoded, or the model does not see.
+    """
+    _check_sense(spec.image_size, "see", where)
+    image = decode_image(data, where=where, limits=limits)
+    return prepare_image(image, spec.image_size, spec.image_mean, spec.image_std)
+
+
+def audio_token_count(clip: bytes | int, spec: MediaSpec) -> int:
+    """How many tokens a clip becomes: an encoded clip, or a number of samples at 16 kHz."""
+    samples = clip if isinstance(clip, int) else decode_audio(clip).size
+    return window_count(samples) * spec.audio_tokens_per_window
+
+
+def _check_sense(width: int, verb: str, where: str) -> None:
+    if not width:
+        raise MediaError(
+            f"this model does not {verb}",
+            where=where or None,
+            expected="text alone",
+            got="a clip" if verb == "hear" else "a picture",
+            fix=f"use a model that was aligned with a {'speech' if verb == 'hear' else 'vision'} encoder",
+        )

@@ -1,0 +1,116 @@
+"""Pictures: decoding to RGB, and the fit into the vision encoder's square as llama.cpp does it."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from caravan.core.errors import MediaError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Named, so that Pillow never hands a file to a decoder that runs programs (EPS) or that nobody meant.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """How many pixels (width times height) a picture may have."""
+
+    max_pixels: int = 40_000_000
+
+
+def decode_image(data: bytes, *, where: str = "", limits: ImageLimits | None = None) -> Image:
+    """Decode a picture to RGB: upright by its EXIF orientation, transparency over white, the first frame of many.
+
+    The size in the header is checked before any pixel is decoded.
+
+    Raises:
+        MediaError: not an accepted format, corrupt, cut off, or larger than the limit.
+        MissingDependencyError: Pillow is not installed.
+    """
+    pil, operations = _libraries()
+    limits = limits or ImageLimits()
+    try:
+        with pil.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > limits.max_pixels:
+                raise _too_large(f"{image.width} x {image.height}", limits, where)
+            image.load()
+            return _over_white(operations.exif_transpose(image), pil)
+    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
+        raise _too_large(str(error), limits, where) from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise MediaError(
+            "the picture cannot be decoded",
+            where=where or None,
+            expected=f"a whole {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} file",
+            got=_what(data, error, pil),
+            fix="save the picture again as PNG or JPEG",
+        ) from error
+
+
+def encode_png(image: Image) -> bytes:
+    """A picture as a PNG file: what the engine is handed."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def prepare_image(
+    image: Image, size: int, mean: Sequence[float], std: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Fit an RGB picture into a black square and normalise it: float32 [3, size, size], (x / 255 - mean) / std.
+
+    The maths is llama.cpp's for `nemotron_v2_vl`: one scale for both sides, in float32; sides rounded up; Pillow's
+    antialiased bicubic; centred, the odd pixel of padding at the right and the bottom.
+    """
+    pil, _ = _libraries()
+    scale = np.minimum(np.float32(size) / np.float32(image.width), np.float32(size) / np.float32(image.height))
+    width, height = (min(math.ceil(np.float32(side) * scale), size) for side in image.size)
+    square = pil.new("RGB", (size, size))
+    fitted = image.resize((width, height), pil.Resampling.BICUBIC)
+    square.paste(fitted, ((size - width) // 2, (size - height) // 2))
+    pixels_HWC = np.asarray(square, dtype=np.float32) / np.float32(255.0)
+    normal_HWC = (pixels_HWC - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return np.ascontiguousarray(normal_HWC.transpose(2, 0, 1))
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise MissingDependencyError("pillow", "vision", needed_for="decoding pictures") from error
+    return Image, ImageOps
+
+
+def _over_white(image: Image, pil: Any) -> Image:
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16-bit grey to 255 instead of scaling it.
+        return pil.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return pil.alpha_composite(pil.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _too_large(got: str, limits: ImageLimits, where: str) -> MediaError:
+    return MediaError(
+        "the picture is too large",
+        where=where or None,
+        expected=f"at most {limits.max_pixels:,} pixels",
+        got=got,
+        fix="scale it down",
+    )
+
+
+def _what(data: bytes, error: Exception, pil: Any) -> str:
+    if isinstance(error, pil.UnidentifiedImageError) if hasattr(pil, "UnidentifiedImageError") else False:
+        return f"{len(data)} bytes that start with {data[:8].hex(' ')}"
+    return str(error)

@@ -1,0 +1,132 @@
+"""The instruct stage: where dialogues come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag
+
+from caravan.recipe.base import Section
+from caravan.recipe.samples import SamplesConfig
+
+
+class SampleSource(Section):
+    """The sample world: its dialogues, its clips as transcriptions, its pictures as captions."""
+
+    samples: SamplesConfig = Field(description="how much of the sample world")
+    captions: PositiveInt = Field(3, description="languages in which each picture gets a caption")
+
+
+class PictureSource(Section):
+    """Pictures joined with their names in many languages: captions, and questions about the picture."""
+
+    pictures: str = Field(description="Parquet or JSONL files with one picture a row")
+    image: str = Field(
+        "image", description="column of the encoded picture: bytes, a struct of bytes and path, or a path"
+    )
+    key: str = Field("key", description="column, in both files, that joins pictures and names")
+    style: str = Field("style", description="column of the art style")
+    names: str = Field(description="Parquet or JSONL file with one row a key")
+    name_columns: str = Field("name_{lang}", description="column of the name in each language")
+    where: dict[str, list[str]] = Field({}, description="keep only names whose column has one of these values")
+    keys: PositiveInt | None = Field(None, description="keep only this many keys, those drawn in most styles first")
+    heldout: dict[str, list[str]] = Field(
+        {}, description="values of picture columns kept out of training, for the test"
+    )
+    captions: NonNegativeInt = Field(2, description="languages in which each picture gets a caption")
+    questions: NonNegativeInt = Field(2, description="languages in which each picture gets a question")
+
+
+class SpeechSource(Section):
+    """Recordings with transcripts: transcriptions, and spoken turns with a question about what is heard."""
+
+    speech: str = Field(description="Parquet or JSONL files with one recording a row")
+    audio: str = Field("audio", description="column of the encoded clip: bytes, a struct of bytes and path, or a path")
+    text: str = Field("text", description="column of the transcript")
+    language: str = Field("lang", description="column of the language, or a code such as `en` for all rows")
+    tasks: list[Literal["transcribe", "speech"]] = Field(
+        ["transcribe", "speech"], min_length=1, description="what each clip is used for"
+    )
+    heldout: dict[str, list[str]] = Field({}, description="values of columns kept out of training, such as a speaker")
+    test_share: float = Field(0.0, ge=0, lt=1, description="share of the distinct transcripts kept out of training")
+    limit: PositiveInt | None = Field(None, description="at most this many clips, in the order of the files")
+
+
+class SpokenPictureSource(Section):
+    """A spoken word beside a picture of what some word names: is it the same? Answered yes or no."""
+
+    spoken_pictures: str = Field(description="Parquet or JSONL files with one recording a row")
+    audio: str = Field("audio", description="column of the encoded clip")
+    word: str = Field("text", description="column of the spoken word")
+    language: str = Field("lang", description="column of the language, or a code such as `en` for all rows")
+    pictures: str = Field(description="Parquet or JSONL files with one picture a row")
+    image: str = Field("image", description="column of the encoded picture")
+    label: str = Field("label", description="column of what the picture shows")
+    words: dict[str, str] = Field(min_length=2, description="spoken word to label of pictures: {zero: '0'}")
+    questions: list[str] = Field(
+        ["Is this the number that you hear?"], min_length=1, description="the question, as text"
+    )
+    yes: str = Field("yes", description="the answer when word and picture agree")
+    no: str = Field("no", description="the answer when they differ")
+    heldout: dict[str, list[str]] = Field({}, description="values of columns of the recordings kept out of training")
+    picture_share: float = Field(0.1, gt=0, lt=1, description="share of the pictures kept for the test")
+
+
+class ChatSource(Section):
+    """Conversations: text, or with clips and pictures at markers in the text."""
+
+    chat: str = Field(description="JSONL (also .gz) or Parquet files with one conversation a row")
+    messages: str = Field("messages", description="column of the turns: role and content, or from and value")
+    language: str = Field("lang", description="column of the language, or a code such as `en` for all rows")
+    audios: str = Field("audios", description="column of the clips, in the order of their markers")
+    images: str = Field("images", description="column of the pictures, in the order of their markers")
+    markers: dict[Literal["audio", "image"], str] = Field(
+        {"audio": "<audio>", "image": "<image>"}, description="what stands in the text for a clip or a picture"
+    )
+    max_characters: PositiveInt = Field(2_000, description="longer conversations are left out")
+    max_messages: PositiveInt = Field(16, description="conversations of more turns are left out")
+    limit: PositiveInt | None = Field(None, description="at most this many conversations for each language")
+    test_share: float = Field(0.01, ge=0, lt=1, description="share of the distinct first questions kept for the test")
+
+
+Source = SampleSource | PictureSource | SpeechSource | SpokenPictureSource | ChatSource
+# A source is known by its first key; `spoken_pictures` also has a key `pictures`, so it is asked for first.
+MARKS = {
+    "samples": "SampleSource",
+    "spoken_pictures": "SpokenPictureSource",
+    "pictures": "PictureSource",
+    "speech": "SpeechSource",
+    "chat": "ChatSource",
+}
+
+
+def _mark(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return next((name for key, name in MARKS.items() if key in value), None)
+    return type(value).__name__
+
+
+AnySource = Annotated[
+    Annotated[SampleSource, Tag("SampleSource")]
+    | Annotated[PictureSource, Tag("PictureSource")]
+    | Annotated[SpeechSource, Tag("SpeechSource")]
+    | Annotated[SpokenPictureSource, Tag("SpokenPictureSource")]
+    | Annotated[ChatSource, Tag("ChatSource")],
+    Discriminator(
+        _mark,
+        custom_error_type="source",
+        custom_error_message=f"a source with one of the keys {', '.join(MARKS)}",
+    ),
+]
+
+
+class InstructConfig(Section):
+    """Instruction sets, speech and pictures to dialogues."""
+
+    sources: list[AnySource] = Field(
+        [SampleSource(samples=SamplesConfig())], min_length=1, description="where the dialogues come from"
+    )
+    broken: Literal["set aside", "stop"] = Field(
+        "set aside", description="rows that cannot be used: listed in broken.json, or the run stops at the first"
+    )
+    shard_rows: PositiveInt = Field(2_000, description="dialogues in a file")

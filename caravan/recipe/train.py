@@ -1,0 +1,212 @@
+"""The recipe's training stages: pretrain, encoders, align, sft."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from caravan.recipe.base import Section
+from caravan.recipe.samples import SamplesConfig
+
+
+class OptimConfig(Section):
+    """How long and how fast a stage trains; the same keys in every training stage."""
+
+    steps: PositiveInt | None = Field(None, description="optimiser steps; default: as many as `epochs` needs")
+    epochs: PositiveFloat = Field(1.0, description="passes over the data, where `steps` is not given")
+    batch: PositiveInt = Field(16, description="sequences in an optimiser step, over all devices")
+    micro_batch: PositiveInt = Field(16, description="sequences in one forward pass on one device")
+    learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="course of the learning rate after warm-up")
+    min_ratio: float = Field(0.1, ge=0.0, le=1.0, description="where the cosine ends, as a share of the peak")
+    warmup: NonNegativeFloat = Field(0.03, description="warm-up: below 1 a share of the run, otherwise steps")
+    weight_decay: NonNegativeFloat = Field(0.0, description="decoupled weight decay; biases and norms are left out")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay rates")
+    clip: NonNegativeFloat = Field(1.0, description="largest gradient norm; 0 leaves gradients as they are")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="auto: bf16 autocast on hardware that multiplies it, fp32 elsewhere"
+    )
+    activation_checkpointing: bool = Field(False, description="recompute activations: less memory, a third more time")
+    save_every: PositiveInt = Field(100, description="steps between checkpoints, the points a killed run goes on from")
+    log_every: PositiveInt = Field(1, description="steps between lines of train.jsonl")
+    workers: int = Field(0, ge=0, description="processes that decode media; 0: in the training process")
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> OptimConfig:
+        if self.batch % min(self.micro_batch, self.batch):
+            raise ValueError(f"a batch of whole micro-batches: {self.batch} is no multiple of {self.micro_batch}")
+        return self
+
+
+class LlamaShape(Section):
+    """A Llama from scratch."""
+
+    hidden_size: PositiveInt = Field(160, description="width")
+    layers: PositiveInt = Field(4, description="decoder layers")
+    heads: PositiveInt = Field(5, description="attention heads")
+    kv_heads: PositiveInt | None = Field(None, description="key and value heads; default: as many as heads")
+    intermediate_size: PositiveInt | None = Field(None, description="width of the MLP; default: 8/3 of the width")
+    tie_embeddings: bool = Field(True, description="one table for input and output embeddings")
+    max_position: PositiveInt = Field(2048, description="longest sequence")
+    rope_theta: PositiveFloat = Field(10_000.0, description="base of the rotary position embedding")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> LlamaShape:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(f"heads of an even width: {self.hidden_size} is no multiple of 2 x {self.heads} heads")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"heads that share kv_heads evenly: {self.heads} is no multiple of {self.kv_heads}")
+        return self
+
+
+class MixtureConfig(Section):
+    """Shares of the training tokens at one end of the run."""
+
+    weights: dict[str, NonNegativeFloat] = Field(
+        {}, description="share of each language, relative; those not named share by tokens ** alpha"
+    )
+    alpha: float = Field(0.5, ge=0.0, le=1.0, description="1: languages as they come; 0: all languages alike")
+    pairs: float = Field(0.2, ge=0.0, le=1.0, description="share of parallel pairs, where there are any")
+
+
+class PretrainConfig(OptimConfig):
+    """A Llama from scratch, or a model continued, on packed tokens with a language curriculum."""
+
+    steps: PositiveInt | None = Field(500, description="optimiser steps; null: as many as `epochs` needs")
+    learning_rate: PositiveFloat = Field(3e-3, description="peak learning rate")
+    weight_decay: NonNegativeFloat = Field(0.1, description="decoupled weight decay; biases and norms are left out")
+    model: LlamaShape = Field(LlamaShape(), description="shape of a model from scratch")
+    from_: str | None = Field(None, alias="from", description="Hugging Face folder or name to continue from")
+    length: PositiveInt = Field(256, description="tokens in a sequence")
+    start: MixtureConfig = Field(MixtureConfig(), description="mixture of stage 1")
+    end: MixtureConfig = Field(MixtureConfig(), description="mixture of stage 2")
+    change_from: float = Field(0.0, ge=0.0, le=1.0, description="share of the run after which the mixture moves")
+    change_to: float = Field(1.0, ge=0.0, le=1.0, description="share of the run when stage 2 is reached; equal: a step")
+
+    @model_validator(mode="after")
+    def _fits(self) -> PretrainConfig:
+        if self.change_from > self.change_to:
+            raise ValueError("change_from <= change_to")
+        if self.from_ is None and self.length > self.model.max_position:
+            raise ValueError(f"length <= model.max_position, which is {self.model.max_position}")
+        return self
+
+
+class ProjectorConfig(Section):
+    """The layers between an encoder and the language model."""
+
+    name: Literal["stack", "pixel_shuffle", "mlp", "linear"] = Field(description="which projector")
+    stack: PositiveInt = Field(8, description="speech: encoder frames that become one token")
+    scale: PositiveInt = Field(2, description="pixel_shuffle: patches on each side that become one token")
+    hidden: PositiveInt | None = Field(None, description="inner width; default: the language model's")
+
+
+class FinetuneConfig(OptimConfig):
+    """What align and sft have in common."""
+
+    length: PositiveInt = Field(1024, description="tokens in a sequence; several dialogues are packed into one")
+    tasks: list[str] | None = Field(None, description="tasks of the dialogues to train on; default: all")
+    weights: dict[str, NonNegativeFloat] = Field(
+        {}, description="share of each task, relative to its number of dialogues times this weight; default 1"
+    )
+    projector_learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate of the projectors")
+
+
+class AlignConfig(FinetuneConfig):
+    """Projectors trained between a frozen language model and frozen encoders."""
+
+    speech: str | None = Field(
+        "encoders",
+        description="speech encoder: `encoders` (those of this run), `sample-whisper`, a folder, a hub name; null: none",
+    )
+    vision: str | None = Field(
+        "encoders",
+        description="vision encoder: `encoders` (those of this run), `sample-clip`, a folder, a hub name; null: none",
+    )
+    speech_projector: ProjectorConfig = Field(ProjectorConfig(name="stack"), description="speech to language model")
+    vision_projector: ProjectorConfig = Field(
+        ProjectorConfig(name="pixel_shuffle"), description="vision to language model"
+    )
+    tasks: list[str] | None = Field(["transcribe", "caption"], description="tasks of the dialogues to train on")
+
+
+class SftConfig(FinetuneConfig):
+    """Projectors and language model trained on dialogues; encoders frozen."""
+
+    epochs: PositiveFloat = Field(2.0, description="passes over the data, where `steps` is not given")
+
+
+class SpeechShape(Section):
+    """A small Whisper."""
+
+    hidden_size: PositiveInt = Field(128, description="width")
+    layers: PositiveInt = Field(3, description="encoder layers")
+    decoder_layers: PositiveInt = Field(2, description="decoder layers")
+    heads: PositiveInt = Field(4, description="attention heads")
+    vocabulary: PositiveInt = Field(512, description="entries of its own byte-level vocabulary of transcripts")
+
+
+class VisionShape(Section):
+    """A small CLIP."""
+
+    hidden_size: PositiveInt = Field(128, description="width")
+    layers: PositiveInt = Field(4, description="layers of the image tower")
+    text_layers: PositiveInt = Field(2, description="layers of the text tower")
+    heads: PositiveInt = Field(4, description="attention heads")
+    image_size: PositiveInt = Field(64, description="pixels on each side")
+    patch_size: PositiveInt = Field(8, description="pixels on each side of a patch")
+    vocabulary: PositiveInt = Field(1024, description="entries of its own byte-level vocabulary of names")
+
+
+class SampleSource(Section):
+    """The sample world."""
+
+    samples: SamplesConfig = Field(description="how much of the sample world")
+
+
+class DialogueSource(Section):
+    """Transcription and captioning dialogues of this run."""
+
+    tasks: list[str] = Field(["transcribe", "caption"], description="tasks whose answers are transcripts and names")
+
+
+class SpeechConfig(OptimConfig):
+    """The speech encoder: transcription."""
+
+    epochs: PositiveFloat = Field(6.0, description="passes over the clips, where `steps` is not given")
+    batch: PositiveInt = Field(32, description="clips in an optimiser step")
+    micro_batch: PositiveInt = Field(32, description="clips in one forward pass on one device")
+    learning_rate: PositiveFloat = Field(2e-3, description="peak learning rate")
+    model: SpeechShape = Field(SpeechShape(), description="shape of an encoder from scratch")
+    from_: str | None = Field(None, alias="from", description="`sample-whisper` or a folder to continue from")
+    full_windows: float = Field(0.1, ge=0.0, le=1.0, description="share of the steps, the last, on whole 30 s windows")
+    ctc: float = Field(0.5, ge=0.0, le=1.0, description="share of the auxiliary CTC loss on the encoder")
+
+
+class VisionConfig(OptimConfig):
+    """The vision encoder: contrastive with names."""
+
+    epochs: PositiveFloat = Field(20.0, description="passes over the pictures, where `steps` is not given")
+    batch: PositiveInt = Field(64, description="pictures in an optimiser step")
+    micro_batch: PositiveInt = Field(64, description="pictures in one forward pass on one device")
+    learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate")
+    model: VisionShape = Field(VisionShape(), description="shape of an encoder from scratch")
+    from_: str | None = Field(None, alias="from", description="`sample-clip` or a folder to continue from")
+
+
+class EncodersConfig(Section):
+    """Small stand-ins for Whisper and CLIP, in the true architectures."""
+
+    source: SampleSource | DialogueSource = Field(
+        DialogueSource(), description="`{samples: {...}}`, or `{tasks: [...]}` of this run's dialogues"
+    )
+    speech: SpeechConfig | None = Field(SpeechConfig(), description="null: no speech encoder")
+    vision: VisionConfig | None = Field(VisionConfig(), description="null: no vision encoder")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _something(cls, value: Any) -> Any:
+        if isinstance(value, dict) and {"speech", "vision"} <= value.keys() and not (value["speech"] or value["vision"]):
+            raise ValueError("speech, vision or both")
+        return value

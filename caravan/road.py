@@ -1,0 +1,267 @@
+"""The road: every stage in order, what it reads and writes, and how a run walks it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from caravan import __version__
+from caravan.core.artifact import MANIFEST, Artifact, write_manifest
+from caravan.core.errors import ArtifactError, CaravanError, LockedError, UsageError
+from caravan.core.files import full_disk_named, sha256_obj, write_text
+from caravan.core.log import get_logger
+from caravan.core.stage import StageContext
+from caravan.recipe.recipe import Recipe
+
+log = get_logger(__name__)
+KEY = ".key"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the road.
+
+    Attributes:
+        reads: kinds of artifact it needs; `wants`: kinds it uses when there are some.
+        writes: kind of artifact it makes.
+        door: module with `run` and `check`, named by suffix where a family has several stages.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    wants: tuple[str, ...]
+    writes: str
+    door: str
+    words: str
+
+    def function(self, verb: str) -> Callable[..., Any]:
+        """`run` or `check` of this stage; imports its door, which leaves torch alone."""
+        module, _, suffix = self.door.partition(":")
+        return getattr(importlib.import_module(module), f"{verb}_{suffix}" if suffix else verb)
+
+
+ROAD = (
+    Stage("curate", (), (), "corpus", "caravan.curate.stage", "raw text to clean text by language"),
+    Stage("tokenize", ("corpus",), (), "tokenizer", "caravan.tokenize.stage", "tokenizer and packed tokens"),
+    Stage("pretrain", ("tokenizer",), (), "model", "caravan.train.stage:pretrain", "base language model"),
+    Stage("instruct", (), (), "dialogues", "caravan.instruct.stage", "dialogues of text, speech and pictures"),
+    Stage("encoders", (), ("dialogues",), "encoders", "caravan.train.stage:encoders", "speech and vision encoders"),
+    Stage(
+        "align", ("model", "dialogues"), ("encoders",), "model", "caravan.train.stage:align", "ears and eyes attached"
+    ),
+    Stage("sft", ("model", "dialogues"), ("encoders",), "model", "caravan.train.stage:sft", "assistant"),
+    Stage("export", ("model",), ("dialogues",), "gguf", "caravan.export.stage", "GGUF and mmproj, verified"),
+    Stage(
+        "evaluate",
+        ("model", "dialogues"),
+        ("tokenizer", "gguf"),
+        "report",
+        "caravan.evaluate.stage",
+        "held-out quality",
+    ),
+)
+
+
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stages that a recipe names, in the road's order."""
+    return [stage for stage in ROAD if getattr(recipe, stage.name) is not None]
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """Where a recipe's artifacts go."""
+    return Path(recipe.output or Path("runs") / recipe.name)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder; the lock goes with the process, however that ends.
+
+    Raises:
+        LockedError: another process holds it.
+    """
+    with full_disk_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            raise LockedError(
+                "another run is at work in this folder",
+                where=str(folder),
+                expected="one run at a time",
+                got=f"process {stream.read().strip() or 'unknown'}",
+                fix="wait for it, or give this run a folder of its own: output=FOLDER",
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one stage in a run."""
+
+    stage: Stage
+    artifact: Artifact
+    seconds: float
+    fresh: bool
+
+
+class Walk:
+    """One run of a recipe through its stages."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.folder = run_folder(recipe)
+        self.stages = stages_of(recipe)
+
+    def run(self, names: Sequence[str] = ()) -> Iterator[Result]:
+        """Run the named stages (all without names), skipping what is up to date and resuming what is unfinished.
+
+        Raises:
+            UsageError: a name that the recipe does not have.
+            LockedError: another run is at work in the folder.
+            CaravanError: whatever a stage raises.
+        """
+        chosen = self.choose(names)
+        with locked(self.folder):
+            for stage in chosen:
+                yield self._run_stage(stage)
+
+    def choose(self, names: Sequence[str]) -> list[Stage]:
+        """The stages of these names, in the road's order."""
+        own = [stage.name for stage in self.stages]
+        for name in names:
+            if name not in own:
+                raise UsageError(
+                    f"the recipe has no stage {name}",
+                    expected=" | ".join(own),
+                    got=name,
+                    fix=f"add `{name}:` to the recipe, or leave it out",
+                )
+        return [stage for stage in self.stages if not names or stage.name in names]
+
+    def inputs(self, stage: Stage) -> dict[str, Artifact]:
+        """What a stage reads: by kind the latest earlier stage's artifact, else the recipe's `inputs`.
+
+        Raises:
+            ArtifactError: an input is unfinished, or there is none of a kind that the stage needs.
+        """
+        earlier = self.stages[: self.stages.index(stage)] if stage in self.stages else self.stages
+        found: dict[str, Artifact] = {}
+        for kind in (*stage.reads, *stage.wants):
+            makers = [other for other in earlier if other.writes == kind]
+            if makers:
+                found[kind] = Artifact.open(self.folder / makers[-1].name, kind)
+            elif kind in self.recipe.inputs:
+                found[kind] = Artifact.open(Path(self.recipe.inputs[kind]), kind)
+            elif kind in stage.reads:
+                raise ArtifactError(
+                    f"{stage.name} has no {kind} to read",
+                    expected=f"an earlier stage that writes {kind}, or `inputs: {{{kind}: FOLDER}}` in the recipe",
+                    got=f"stages {', '.join(other.name for other in earlier) or 'none'}",
+                    fix=f"add {next((s.name for s in ROAD if s.writes == kind), kind)} to the recipe",
+                )
+        return found
+
+    def context(self, stage: Stage, inputs: dict[str, Artifact], out: Path) -> StageContext:
+        """What the stage is given."""
+        return StageContext(
+            out=out,
+            inputs=inputs,
+            base=Path(self.recipe.data),
+            seed=self.recipe.seed,
+            languages=tuple(self.recipe.languages),
+            name=stage.name,
+        )
+
+    def _run_stage(self, stage: Stage) -> Result:
+        config = getattr(self.recipe, stage.name)
+        inputs = self.inputs(stage)
+        parents = {kind: artifact.manifest.key for kind, artifact in inputs.items()}
+        section = config.model_dump(mode="json", by_alias=True)
+        basis = {"data": self.recipe.data, "seed": self.recipe.seed, "languages": self.recipe.languages}
+        key = sha256_obj({"stage": stage.name, "version": __version__, "config": section, "parents": parents, **basis})
+        final, work = self.folder / stage.name, self.folder / f"{stage.name}.partial"
+        finished = _finished(final, work, key)
+        if finished is not None:
+            log.info("%s: up to date", stage.name)
+            return Result(stage, finished, finished.manifest.seconds, fresh=False)
+        _prepare(work, key, stage.name)
+        write_text(work / "recipe.yaml", resolved(self.recipe))
+        started = time.monotonic()
+        log.info("%s: %s", stage.name, stage.words)
+        with full_disk_named(work):
+            counts = stage.function("run")(config, self.context(stage, inputs, work))
+        seconds = round(time.monotonic() - started, 3)
+        write_manifest(
+            work,
+            kind=stage.writes,
+            stage=stage.name,
+            key=key,
+            parents=parents,
+            recipe={**basis, stage.name: section},
+            counts=counts,
+            seconds=seconds,
+        )
+        _swap(work, final)
+        return Result(stage, Artifact.open(final), seconds, fresh=True)
+
+
+def resolved(recipe: Recipe) -> str:
+    """The recipe with every default written out: a run from it gives the same artifacts."""
+    return yaml.safe_dump(
+        recipe.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=False, allow_unicode=True
+    )
+
+
+def check(recipe: Recipe) -> list[CaravanError]:
+    """Look at a sample of every data set that the recipe names; nothing is run."""
+    walk = Walk(recipe)
+    faults: list[CaravanError] = []
+    for stage in walk.stages:
+        context = walk.context(stage, {}, walk.folder / stage.name)
+        faults += stage.function("check")(getattr(recipe, stage.name), context)
+    return faults
+
+
+def _finished(final: Path, work: Path, key: str) -> Artifact | None:
+    """The artifact of this key, if it is complete; a kill just before the last rename is mended here."""
+    if (work / MANIFEST).is_file() and Artifact.open(work).manifest.key == key:
+        _swap(work, final)
+    if (final / MANIFEST).is_file() and (artifact := Artifact.open(final)).manifest.key == key:
+        return artifact
+    return None
+
+
+def _prepare(work: Path, key: str, name: str) -> None:
+    """Make the working folder; one that was left by the same work is kept and gone on from."""
+    if work.exists():
+        if (work / KEY).is_file() and (work / KEY).read_text() == key:
+            log.info("%s: goes on where it stopped", name)
+            return
+        shutil.rmtree(work)
+    work.mkdir(parents=True)
+    write_text(work / KEY, key)
+
+
+def _swap(work: Path, final: Path) -> None:
+    """Put the finished folder in its place; the old one stands until then."""
+    old = final.with_name(f"{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    work.rename(final)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Serving: a supervised engine behind a validating front end, and the web and terminal chats."""

@@ -1,0 +1,314 @@
+"""The training loop of every stage: transformers' Trainer over a fixed order of sequences.
+
+The order, the losses' normalisation and the checkpoints are such that a killed run that is started again sees exactly
+the rest of its data and ends where an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from caravan.core.errors import DiskFullError
+from caravan.core.files import full_disk_named
+from caravan.core.progress import Bar, track
+from caravan.recipe.train import OptimConfig
+from caravan.train.checkpoint import newest, seal, step_of
+from caravan.train.curve import JOURNAL, PAGE, read_journal, rewind_journal, write_page
+
+CHECKPOINTS = "checkpoints"
+WEIGHTS = "trained.safetensors"
+FULL_DISK = ("no space left", "disk quota", "file write failed", "unexpected pos")
+
+Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
+
+
+class Rows(Protocol):
+    """The sequences of a run, in its order: a whole number of batches."""
+
+    @property
+    def tokens_R(self) -> NDArray[np.int64]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, row: int) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a stage trains.
+
+    Attributes:
+        title: shown by the progress bar and on the page of curves.
+        rates: parameter name -> peak learning rate; parameters that are not named are frozen.
+        flags: further arguments of every forward pass, such as `use_cache=False`.
+    """
+
+    title: str
+    rates: Mapping[str, float]
+    flags: Mapping[str, Any]
+
+
+def pick_precision(wanted: str) -> str:
+    """`auto` as bf16 where the hardware multiplies it (CUDA of that kind, AVX512-BF16, AMX), fp32 elsewhere."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def rate_at(step: int, total: int, config: OptimConfig) -> float:
+    """Share of the peak learning rate at a step: linear warm-up that starts above zero, then cosine or constant."""
+    warmup = config.warmup * total if config.warmup < 1 else config.warmup
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if config.schedule == "constant":
+        return 1.0
+    turned = min(1.0, (step - warmup) / max(1.0, total - warmup))
+    return config.min_ratio + (1 - config.min_ratio) * 0.5 * (1 + math.cos(math.pi * turned))
+
+
+def steps_for(rows: int, batch: int) -> int:
+    """Optimiser steps that see every one of `rows` sequences."""
+    return -(-rows // batch)
+
+
+class Loop(Trainer):
+    """Trainer with our parameter groups and schedule; its checkpoints hold trained parameters only."""
+
+    def __init__(self, *, task: Task, optim: OptimConfig, **rest: Any) -> None:
+        self.task, self.optim = task, optim
+        super().__init__(**rest)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    decay = self.optim.weight_decay if parameter.ndim > 1 else 0.0
+                    groups.setdefault((self.task.rates[name], decay), []).append(parameter)
+            self.optimizer = torch.optim.AdamW(
+                [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()],
+                betas=self.optim.betas,
+                fused=True,
+            )
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda step: rate_at(step, num_training_steps, self.optim)
+        )
+        return self.lr_scheduler
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(model, {**inputs, **self.task.flags}, *args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: p.detach().contiguous() for name, p in self._trained()}, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        with torch.no_grad():
+            for name, parameter in self._trained():
+                parameter.copy_(saved[name])
+
+    def _trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+
+
+class Watch(TrainerCallback):
+    """Journal, progress, sealed checkpoints, and a save on the first Ctrl-C."""
+
+    def __init__(self, out: Path, rows: Rows, batch: int, bar: Bar) -> None:
+        self.out, self.bar, self.batch = out, bar, batch
+        self.seen_R = np.concatenate([[0], np.cumsum(rows.tokens_R)])
+        self.interrupted = False
+        self.last_step, self.last_time = 0, time.monotonic()
+
+    def tokens(self, step: int) -> int:
+        """Tokens of the run's first `step` steps."""
+        return int(self.seen_R[min(step * self.batch, len(self.seen_R) - 1)])
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.last_step, self.last_time = state.global_step, time.monotonic()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.bar.advance(1)
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: Any
+    ) -> None:
+        state.log_history.clear()  # the journal has it; every checkpoint would carry it along
+        if "loss" not in logs:
+            return
+        now, step = time.monotonic(), state.global_step
+        rate = (self.tokens(step) - self.tokens(self.last_step)) / max(now - self.last_time, 1e-9)
+        line = {
+            "step": step,
+            "loss": logs["loss"],
+            "lr": logs["learning_rate"],
+            "grad_norm": logs["grad_norm"],
+            "tokens": self.tokens(step),
+            "tokens_per_second": round(rate, 1),
+        }
+        self.last_step, self.last_time = step, now
+        self.bar.note(loss=f"{line['loss']:.3f}", tokens=f"{rate:,.0f}/s")
+        if state.is_world_process_zero:
+            with full_disk_named(self.out / JOURNAL), (self.out / JOURNAL).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+@contextlib.contextmanager
+def save_on_signal(watch: Watch) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM save and stop; the second one stops at once."""
+
+    def note(number: int, frame: Any) -> None:
+        watch.interrupted = True
+        for each in signals:
+            signal.signal(each, signal.default_int_handler)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {each: signal.signal(each, note) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def full_disk_while_saving(folder: Path) -> Iterator[None]:
+    """torch and safetensors report a full disk in errors of their own: name it."""
+    try:
+        with full_disk_named(folder):
+            yield
+    except Exception as error:
+        text = str(error).lower()
+        if isinstance(error, DiskFullError) or not any(sign in text for sign in FULL_DISK):
+            raise
+        raise DiskFullError(
+            "the disk is full",
+            where=str(folder),
+            expected="room for a checkpoint",
+            got=str(error).splitlines()[0],
+            fix="free some space and run the same command again: it goes on from the last saved point",
+        ) from error
+
+
+def arguments(config: OptimConfig, folder: Path, seed: int) -> TrainingArguments:
+    """The Trainer's arguments for one pass over the rows of a run."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    micro = min(config.micro_batch, config.batch)
+    on_gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=1,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, config.batch // (micro * world)),
+        max_grad_norm=config.clip,
+        bf16=pick_precision(config.precision) == "bf16",
+        use_cpu=not on_gpu,
+        activation_checkpointing=config.activation_checkpointing,
+        save_strategy="steps",
+        save_steps=config.save_every,
+        logging_strategy="steps",
+        logging_steps=config.log_every,
+        logging_nan_inf_filter=False,
+        train_sampling_strategy="sequential",
+        dataloader_num_workers=config.workers,
+        dataloader_pin_memory=on_gpu,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )
+
+
+def freeze_the_rest(model: PreTrainedModel, rates: Mapping[str, float]) -> int:
+    """Let only the parameters with a learning rate train; how many numbers they hold."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in rates)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def fit(
+    model: PreTrainedModel, rows: Rows, collate: Collate, config: OptimConfig, task: Task, out: Path, seed: int
+) -> dict[str, Any]:
+    """Train on `rows` in their order, going on from the newest complete checkpoint under `out`.
+
+    Returns:
+        Counts: steps, tokens, final_loss (of the last line of the journal), trained_parameters, precision.
+
+    Raises:
+        KeyboardInterrupt: a signal came; a checkpoint was saved first.
+        DiskFullError: no room for a checkpoint; the one before is untouched.
+    """
+    trained = freeze_the_rest(model, task.rates)
+    folder = out / CHECKPOINTS
+    checkpoint = newest(folder)
+    done = step_of(checkpoint) if checkpoint else 0
+    rewind_journal(out / JOURNAL, done)
+    steps = steps_for(len(rows), config.batch)
+    with track(task.title, steps - done, unit="step") as bar:
+        watch = Watch(out, rows, config.batch, bar)
+        loop = Loop(
+            task=task,
+            optim=config,
+            model=model,
+            args=arguments(config, folder, seed),
+            train_dataset=rows,
+            data_collator=collate,
+            callbacks=[watch],
+        )
+        loop.remove_callback(PrinterCallback)
+        with save_on_signal(watch), full_disk_while_saving(folder):
+            loop.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watch.interrupted:
+        raise KeyboardInterrupt
+    lines = read_journal(out / JOURNAL)
+    counts = {
+        "steps": steps,
+        "tokens": watch.tokens(steps),
+        "final_loss": lines[-1]["loss"],
+        "trained_parameters": trained,
+        "precision": pick_precision(config.precision),
+    }
+    write_page(out / PAGE, task.title, lines, counts)
+    return counts
+
+
+def remove_checkpoints(out: Path) -> None:
+    """Remove what only a resume needs, once the result is on the disk."""
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
