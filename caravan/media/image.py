@@ -36,15 +36,15 @@ def decode_image(data: bytes, *, where: str = "", limits: ImageLimits | None = N
         MediaError: not an accepted format, corrupt, cut off, or larger than the limit.
         MissingDependencyError: Pillow is not installed.
     """
-    pil, operations = _libraries()
+    pil = _pillow()
     limits = limits or ImageLimits()
     try:
-        with pil.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with pil.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > limits.max_pixels:
                 raise _too_large(f"{image.width} x {image.height}", limits, where)
             image.load()
-            return _over_white(operations.exif_transpose(image), pil)
-    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
+            return _over_white(pil.ImageOps.exif_transpose(image), pil)
+    except (pil.Image.DecompressionBombError, pil.Image.DecompressionBombWarning) as error:
         raise _too_large(str(error), limits, where) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise MediaError(
@@ -63,40 +63,40 @@ def encode_png(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-def prepare_image(
-    image: Image, size: int, mean: Sequence[float], std: Sequence[float]
-) -> npt.NDArray[np.float32]:
+def prepare_image(image: Image, size: int, mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
     """Fit an RGB picture into a black square and normalise it: float32 [3, size, size], (x / 255 - mean) / std.
 
     The maths is llama.cpp's for `nemotron_v2_vl`: one scale for both sides, in float32; sides rounded up; Pillow's
     antialiased bicubic; centred, the odd pixel of padding at the right and the bottom.
     """
-    pil, _ = _libraries()
+    pil = _pillow()
     scale = np.minimum(np.float32(size) / np.float32(image.width), np.float32(size) / np.float32(image.height))
     width, height = (min(math.ceil(np.float32(side) * scale), size) for side in image.size)
-    square = pil.new("RGB", (size, size))
-    fitted = image.resize((width, height), pil.Resampling.BICUBIC)
+    square = pil.Image.new("RGB", (size, size))
+    fitted = image.resize((width, height), pil.Image.Resampling.BICUBIC)
     square.paste(fitted, ((size - width) // 2, (size - height) // 2))
     pixels_HWC = np.asarray(square, dtype=np.float32) / np.float32(255.0)
     normal_HWC = (pixels_HWC - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return np.ascontiguousarray(normal_HWC.transpose(2, 0, 1))
 
 
-def _libraries() -> tuple[Any, Any]:
+def _pillow() -> Any:
     try:
-        from PIL import Image, ImageOps
+        import PIL
+        import PIL.Image
+        import PIL.ImageOps
     except ImportError as error:
         raise MissingDependencyError("pillow", "vision", needed_for="decoding pictures") from error
-    return Image, ImageOps
+    return PIL
 
 
 def _over_white(image: Image, pil: Any) -> Image:
     if image.mode.startswith("I;16"):
         # Pillow clips 16-bit grey to 255 instead of scaling it.
-        return pil.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return pil.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return pil.alpha_composite(pil.new("RGBA", image.size, "white"), image).convert("RGB")
+        return pil.Image.alpha_composite(pil.Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
@@ -111,6 +111,6 @@ def _too_large(got: str, limits: ImageLimits, where: str) -> MediaError:
 
 
 def _what(data: bytes, error: Exception, pil: Any) -> str:
-    if isinstance(error, pil.UnidentifiedImageError) if hasattr(pil, "UnidentifiedImageError") else False:
-        return f"{len(data)} bytes that start with {data[:8].hex(' ')}"
+    if isinstance(error, pil.UnidentifiedImageError):
+        return f"{len(data)} bytes that start with {data[:8].hex(' ')}" if data else "nothing"
     return str(error)

@@ -1,0 +1,104 @@
+"""What a fused model is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig, WhisperConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from caravan.core.errors import ModelError
+from caravan.models.projectors import Projector, Sense, build_projector
+
+
+class CaravanConfig(PreTrainedConfig):
+    """A text language model with ears, eyes, both or neither.
+
+    Attributes:
+        text_config: of any causal language model of transformers.
+        speech_config: of Whisper, whose encoder hears; None for a model that does not.
+        vision_config: of CLIP's or SigLIP's vision model; None for a model that does not see.
+        speech_projector: name and options of a projector, e.g. {"name": "stack", "stack": 10, "hidden": 256}.
+        vision_projector: likewise, e.g. {"name": "pixel_shuffle", "scale": 2, "hidden": 256}.
+        audio_token_id: the token in whose places speech features go.
+        image_token_id: the token in whose places picture features go.
+        vision_layer: index into the vision encoder's hidden states; -2 is the last but one, before any last norm.
+        image_mean: per channel, subtracted from pixels on the scale 0 to 1.
+        image_std: per channel, what is divided by after that.
+    """
+
+    model_type = "caravan"
+    sub_configs_defaults = {  # noqa: RUF012  (transformers declares it so)
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+        "speech_config": SubConfigSpec(config_class=WhisperConfig, optional=True),
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model", optional=True),
+    }
+
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    speech_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    speech_projector: dict[str, Any] | None = None
+    vision_projector: dict[str, Any] | None = None
+    audio_token_id: int | None = None
+    image_token_id: int | None = None
+    vision_layer: int = -2
+    image_mean: list[float] | None = None
+    image_std: list[float] | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        # The language model alone knows whether its embeddings are tied.
+        self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
+
+
+def projector_of(config: CaravanConfig, sense: Sense) -> Projector | None:
+    """The projector of a sense, newly built, or None if the model lacks the sense.
+
+    Raises:
+        ModelError: it does not fit the encoder.
+    """
+    encoder: Any = config.speech_config if sense == "speech" else config.vision_config
+    if encoder is None:
+        return None
+    options = config.speech_projector if sense == "speech" else config.vision_projector
+    width = encoder.d_model if sense == "speech" else encoder.hidden_size
+    text: Any = config.text_config
+    projector = build_projector(sense, options or {}, width, text.hidden_size)
+    projector.tokens(positions_of(config, sense))
+    return projector
+
+
+def positions_of(config: CaravanConfig, sense: Sense) -> int:
+    """Positions that the encoder gives to the projector: 1500 for a window of 30 s, or the patches of a picture."""
+    if sense == "speech":
+        speech: Any = config.speech_config
+        return int(speech.max_source_positions)
+    vision: Any = config.vision_config
+    return int(vision.image_size // vision.patch_size) ** 2
+
+
+def media_spec(config: PreTrainedConfig) -> dict[str, Any]:
+    """The plain values of a `MediaSpec` of a model; those of a sense that it lacks are left out.
+
+    Raises:
+        ModelError: the config of a fused model is incomplete.
+    """
+    spec: dict[str, Any] = {}
+    if not isinstance(config, CaravanConfig):
+        return spec
+    speech: Any = config.speech_config
+    vision: Any = config.vision_config
+    if (projector := projector_of(config, "speech")) is not None:
+        spec["n_mels"] = int(speech.num_mel_bins)
+        spec["audio_tokens_per_window"] = projector.tokens(positions_of(config, "speech"))
+    if (projector := projector_of(config, "vision")) is not None:
+        if not config.image_mean or not config.image_std:
+            raise ModelError(
+                "the model's config lacks the pixels' mean and deviation", expected="image_mean, image_std"
+            )
+        spec["image_size"] = int(vision.image_size)
+        spec["image_tokens"] = projector.tokens(positions_of(config, "vision"))
+        spec["image_mean"] = [float(value) for value in config.image_mean]
+        spec["image_std"] = [float(value) for value in config.image_std]
+    return spec

@@ -1,0 +1,287 @@
+"""The fused model as a Hugging Face model: encoders, projectors, a text backbone, and features in their places.
+
+LLaVA-shaped: `model` holds the parts, `lm_head` stands beside it, so that saving, tying, generation, PEFT, TRL and
+sharding treat it as any other model of transformers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from caravan.core.errors import ModelError, PlaceholderError
+from caravan.models.config import CaravanConfig, positions_of, projector_of
+from caravan.models.projectors import Projector, Sense, touch
+
+
+class CaravanPreTrainedModel(PreTrainedModel):
+    """What both classes of the model tell transformers about themselves."""
+
+    config_class = CaravanConfig
+    config: CaravanConfig
+    base_model_prefix = "model"
+    input_modalities = ("audio", "image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Projector):
+            module.initialise()
+
+
+class CaravanModel(CaravanPreTrainedModel):
+    """Encoders, projectors and the text backbone, without the head."""
+
+    def __init__(self, config: CaravanConfig) -> None:
+        super().__init__(config)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.speech_encoder = WhisperEncoder(config.speech_config) if config.speech_config else None
+        self.speech_projector = projector_of(config, "speech")
+        self.vision_encoder = AutoModel.from_config(config.vision_config) if config.vision_config else None
+        self.vision_projector = projector_of(config, "vision")
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def encode_speech(self, input_features: Tensor) -> Tensor:
+        """States of Whisper's encoder: [A, n_mels, 3000] -> [A, 1500, d]."""
+        if self.speech_encoder is None:
+            raise _missing_sense("hear")
+        weight = self.speech_encoder.conv1.weight
+        return self.speech_encoder(input_features.to(weight.device, weight.dtype)).last_hidden_state
+
+    def encode_image(self, pixel_values: Tensor) -> Tensor:
+        """States of the patches at `vision_layer`, the class token left out: [I, 3, S, S] -> [I, P, d]."""
+        if self.vision_encoder is None:
+            raise _missing_sense("see")
+        weight = next(self.vision_encoder.parameters())
+        output = self.vision_encoder(pixel_values.to(weight.device, weight.dtype), output_hidden_states=True)
+        # CLIP's class token comes first; SigLIP has none.
+        return output.hidden_states[self.config.vision_layer][:, -positions_of(self.config, "vision") :]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        input_features: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        speech_states: Tensor | None = None,
+        vision_states: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Last hidden states [B, T, D]. See `CaravanForConditionalGeneration.forward`."""
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ModelError("nothing to compute", expected="input_ids or inputs_embeds", got="neither")
+            if input_features is not None:
+                speech_states = self.encode_speech(input_features)
+            if pixel_values is not None:
+                vision_states = self.encode_image(pixel_values)
+            # Past the prompt, a placeholder is only a token that the model happened to say.
+            strict = past_key_values is None or past_key_values.get_seq_length() == 0
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+            inputs_embeds = self._splice(inputs_embeds, input_ids, "speech", speech_states, strict)
+            inputs_embeds = self._splice(inputs_embeds, input_ids, "vision", vision_states, strict)
+        return self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+
+    def _splice(
+        self, embeds_BTD: Tensor, input_ids: Tensor, sense: Sense, states: Tensor | None, strict: bool
+    ) -> Tensor:
+        """Put the projected states of one sense in the places of its placeholder, in order.
+
+        Raises:
+            PlaceholderError: there are more or fewer places than features.
+        """
+        projector = self.speech_projector if sense == "speech" else self.vision_projector
+        if projector is None:
+            if states is not None:
+                raise _missing_sense("hear" if sense == "speech" else "see")
+            return embeds_BTD
+        token = self.config.audio_token_id if sense == "speech" else self.config.image_token_id
+        places_BT = input_ids == token
+        places = int(places_BT.sum())
+        if states is None:
+            if strict and places:
+                raise _mismatch(sense, places, 0)
+            return embeds_BTD + self._touched(sense, projector).to(embeds_BTD) if _trains(projector) else embeds_BTD
+        features = projector(states.to(next(projector.parameters()).dtype)).to(embeds_BTD)
+        if places != features.shape[0] * features.shape[1]:
+            raise _mismatch(sense, places, features.shape[0] * features.shape[1])
+        return embeds_BTD.masked_scatter(places_BT[..., None], features)
+
+    def _touched(self, sense: Sense, projector: Projector) -> Tensor:
+        encoder: Any = self.config.speech_config if sense == "speech" else self.config.vision_config
+        width = encoder.d_model if sense == "speech" else encoder.hidden_size
+        return touch(projector, positions_of(self.config, sense), width)
+
+
+class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
+    """The fused model with its head."""
+
+    accepts_loss_kwargs = True
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: CaravanConfig) -> None:
+        super().__init__(config)
+        text: Any = config.text_config
+        self.model = CaravanModel(config)
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        input_features: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        speech_states: Tensor | None = None,
+        vision_states: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits [B, T, vocabulary], and the loss if there are labels.
+
+        Packed documents: pass `position_ids` that start again from 0 with each document, and neither attention mask
+        nor cache; transformers then masks documents from each other (an attention mask switches that off silently).
+        With labels, `use_cache` is False unless it is asked for.
+
+        Args:
+            input_ids: [B, T]; every audio and image placeholder token stands for one feature.
+            position_ids: [B, T].
+            attention_mask: [B, T], ones where there are tokens; for padding only.
+            input_features: log-mel windows [A, n_mels, 3000] of all clips, in the order of their placeholders.
+            pixel_values: [I, 3, S, S] of all pictures, in the order of their placeholders.
+            labels: [B, T], the ids to predict, not shifted; -100 where nothing is learnt.
+            speech_states: [A, 1500, d] from `model.encode_speech`, instead of input_features (encoders are frozen
+                while projectors train, so that states can be kept).
+            vision_states: [I, P, d] from `model.encode_image`, instead of pixel_values.
+
+        Raises:
+            PlaceholderError: placeholders and features differ in number.
+            ModelError: media are passed to a model without that sense.
+        """
+        if use_cache is None and labels is not None:
+            use_cache = False
+        output = self.model(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            attention_mask=attention_mask,
+            input_features=input_features,
+            pixel_values=pixel_values,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            speech_states=speech_states,
+            vision_states=vision_states,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(output.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=output.past_key_values,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        input_features: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        speech_states: Tensor | None = None,
+        vision_states: Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Media go in with the prompt, and again at every step only if there is no cache."""
+        inputs = super().prepare_inputs_for_generation(
+            input_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
+        if is_first_iteration or not kwargs.get("use_cache", True):
+            media = {
+                "input_features": input_features,
+                "pixel_values": pixel_values,
+                "speech_states": speech_states,
+                "vision_states": vision_states,
+            }
+            inputs.update(media)
+        return inputs
+
+
+def _trains(projector: Projector) -> bool:
+    return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in projector.parameters())
+
+
+def _missing_sense(verb: str) -> ModelError:
+    return ModelError(
+        f"this model does not {verb}",
+        expected="text alone",
+        got="a clip" if verb == "hear" else "a picture",
+        fix="use a model that was composed with that encoder",
+    )
+
+
+def _mismatch(sense: Sense, places: int, features: int) -> PlaceholderError:
+    return PlaceholderError(
+        f"placeholders and {sense} features do not match",
+        expected=f"{places} features for {places} placeholders",
+        got=f"{features} features",
+        fix="render each medium's placeholder as often as it has tokens (MediaSpec), and pass every medium",
+    )
+
+
+AutoConfig.register(CaravanConfig.model_type, CaravanConfig)
+AutoModel.register(CaravanConfig, CaravanModel)
+AutoModelForCausalLM.register(CaravanConfig, CaravanForConditionalGeneration)

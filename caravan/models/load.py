@@ -1,0 +1,96 @@
+"""Loading a model of the road, text alone or fused, with its tokenizer; weights are whole or it is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from caravan.core.errors import ModelError, TokenizerMismatchError
+from caravan.models.config import CaravanConfig, media_spec
+from caravan.models.fused import CaravanForConditionalGeneration
+
+__all__ = ["CaravanForConditionalGeneration", "check_tokenizer", "load_model", "load_whole", "media_spec"]
+
+
+def load_model(path: str | Path, dtype: str = "float32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model, plain or fused, and its tokenizer, from a folder or the hub; in evaluation mode.
+
+    Args:
+        path: folder or hub name.
+        dtype: name of a torch dtype for all weights.
+
+    Raises:
+        ModelError: no model or tokenizer there, or weights are missing.
+        TokenizerMismatchError: they do not belong together.
+    """
+    model = load_whole(AutoModelForCausalLM.from_pretrained, path, dtype)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path))
+    except (OSError, ValueError) as error:
+        raise _unloadable("tokenizer", path, error) from error
+    check_tokenizer(model, tokenizer, where=str(path))
+    return model.eval(), tokenizer
+
+
+def load_whole(from_pretrained: Callable[..., Any], path: str | Path, dtype: str = "float32") -> Any:
+    """`from_pretrained` that refuses what transformers would fill with random numbers.
+
+    Raises:
+        ModelError: there is no such model, or weights are missing or have another shape.
+    """
+    try:
+        model, report = from_pretrained(str(path), dtype=getattr(torch, dtype), output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unloadable("model", path, error) from error
+    absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if absent:
+        raise ModelError(
+            "the model's weights are not whole",
+            where=str(path),
+            expected=f"weights for every parameter of {type(model).__name__}",
+            got=f"{len(absent)} missing or of another shape, the first: {absent[0]}",
+            fix="copy the model again, or name one of the right kind",
+        )
+    return model
+
+
+def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, where: str = "") -> None:
+    """See that every token has an embedding, and that a fused model's placeholders are special to the tokenizer.
+
+    Raises:
+        TokenizerMismatchError: they do not belong together.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise TokenizerMismatchError(
+            "the tokenizer does not match the model",
+            where=where or None,
+            expected=f"at most {rows} tokens, the rows of the model's embedding",
+            got=f"{len(tokenizer)} tokens",
+            fix="use the tokenizer that the model was trained with",
+        )
+    if not isinstance(model.config, CaravanConfig):
+        return
+    for sense, token in (("audio", model.config.audio_token_id), ("image", model.config.image_token_id)):
+        if token is not None and token not in tokenizer.added_tokens_decoder:
+            raise TokenizerMismatchError(
+                "the tokenizer does not match the model",
+                where=where or None,
+                expected=f"a special token with the id {token}, the {sense} placeholder of the model",
+                got=repr(tokenizer.convert_ids_to_tokens(token)),
+                fix="use the tokenizer that the model was trained with",
+            )
+
+
+def _unloadable(what: str, path: str | Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"no {what} can be loaded",
+        where=str(path),
+        expected="a Hugging Face folder or hub name",
+        got=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+        fix="correct the name; without a network only folders work",
+    )

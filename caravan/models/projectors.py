@@ -1,0 +1,278 @@
+"""What lies between an encoder and the language model: one table of projectors, their maths in torch and in GGUF.
+
+d is the encoder's width, D the language model's, h the hidden width, P the number of positions that an encoder gives
+(1500 for a 30 s window of Whisper; (image size / patch size)^2 for a picture, the class token left out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import initialization
+
+from caravan.core.errors import ModelError
+
+Sense = Literal["speech", "vision"]
+
+
+class Projector(nn.Module):
+    """From an encoder's states [B, P, d] to token embeddings [B, tokens(P), D]."""
+
+    def tokens(self, positions: int) -> int:
+        """How many tokens `positions` encoder positions become.
+
+        Raises:
+            ModelError: the positions do not divide evenly.
+        """
+        raise NotImplementedError
+
+    def initialise(self) -> None:
+        """Linear weights of unit gain (normal, 1 / sqrt(inputs)), biases zero, norms one.
+
+        A weight that came from a file stays as it is: `initialization` knows which those are.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                initialization.normal_(module.weight, mean=0.0, std=module.in_features**-0.5)
+                if module.bias is not None:
+                    initialization.zeros_(module.bias)
+            elif isinstance(module, nn.RMSNorm):
+                initialization.ones_(module.weight)
+
+
+class StackProjector(Projector):
+    """Ultravox: k neighbouring frames side by side, then a gated linear unit between two norms; no biases.
+
+    x [B, P, d] -> stack k -> [B, P/k, k d] -> RMSNorm(1e-6) -> Linear to 2 h, halves (a, b) -> a * silu(b)
+    -> RMSNorm(1e-6) -> Linear to D. Tokens: P / k, so 1500 / k for each window of 30 s.
+
+    The second half is the gate, as in llama.cpp's `ultravox`; k must divide P, since llama.cpp aborts otherwise.
+    """
+
+    def __init__(self, width: int, text_width: int, stack: int = 10, hidden: int | None = None) -> None:
+        super().__init__()
+        self.stack = stack
+        hidden = hidden or text_width
+        self.norm_pre = nn.RMSNorm(stack * width, eps=1e-6)
+        self.linear_1 = nn.Linear(stack * width, 2 * hidden, bias=False)
+        self.norm_mid = nn.RMSNorm(hidden, eps=1e-6)
+        self.linear_2 = nn.Linear(hidden, text_width, bias=False)
+
+    def tokens(self, positions: int) -> int:
+        return stacked(positions, self.stack)
+
+    def forward(self, x_BPd: Tensor) -> Tensor:
+        values, gate = self.linear_1(self.norm_pre(stack_frames(x_BPd, self.stack))).chunk(2, dim=-1)
+        return self.linear_2(self.norm_mid(values * functional.silu(gate)))
+
+
+class PixelShuffleProjector(Projector):
+    """Nemotron Nano VL: squares of s x s patches side by side, then a squared-ReLU layer; no biases.
+
+    x [B, P, d] -> pixel_shuffle s -> [B, P/s^2, s^2 d] -> RMSNorm(1e-6) -> Linear to h -> relu^2 -> Linear to D.
+    Tokens: P / s^2. The same as llama.cpp's `nemotron_v2_vl`.
+    """
+
+    def __init__(self, width: int, text_width: int, scale: int = 2, hidden: int | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+        hidden = hidden or text_width
+        self.norm = nn.RMSNorm(scale * scale * width, eps=1e-6)
+        self.linear_1 = nn.Linear(scale * scale * width, hidden, bias=False)
+        self.linear_2 = nn.Linear(hidden, text_width, bias=False)
+
+    def tokens(self, positions: int) -> int:
+        return (_grid(positions, self.scale) // self.scale) ** 2
+
+    def forward(self, x_BPd: Tensor) -> Tensor:
+        x = self.linear_1(self.norm(pixel_shuffle(x_BPd, self.scale)))
+        return self.linear_2(functional.relu(x).square())
+
+
+class MlpProjector(Projector):
+    """LLaVA-1.5: Linear to h, GELU (tanh), Linear to D; biases. Tokens: P / k.
+
+    For a picture k is 1: one token for each patch, the same as llama.cpp's `mlp`. Speech may stack k frames first;
+    llama.cpp has no such form.
+    """
+
+    def __init__(self, width: int, text_width: int, stack: int = 1, hidden: int | None = None) -> None:
+        super().__init__()
+        self.stack = stack
+        hidden = hidden or text_width
+        self.linear_1 = nn.Linear(stack * width, hidden)
+        self.linear_2 = nn.Linear(hidden, text_width)
+
+    def tokens(self, positions: int) -> int:
+        return stacked(positions, self.stack)
+
+    def forward(self, x_BPd: Tensor) -> Tensor:
+        x = self.linear_1(stack_frames(x_BPd, self.stack))
+        return self.linear_2(functional.gelu(x, approximate="tanh"))
+
+
+class LinearProjector(Projector):
+    """One Linear to D with bias, over k neighbouring positions. Tokens: P / k. llama.cpp has no such form."""
+
+    def __init__(self, width: int, text_width: int, stack: int = 1) -> None:
+        super().__init__()
+        self.stack = stack
+        self.linear = nn.Linear(stack * width, text_width)
+
+    def tokens(self, positions: int) -> int:
+        return stacked(positions, self.stack)
+
+    def forward(self, x_BPd: Tensor) -> Tensor:
+        return self.linear(stack_frames(x_BPd, self.stack))
+
+
+@dataclass(frozen=True)
+class GgufForm:
+    """How llama.cpp knows a projector: its type, the sense it serves there, and its tensors' names in the file."""
+
+    type: str
+    sense: Sense
+    tensors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProjectorKind:
+    """One row of `PROJECTORS`: the module, the senses it fits, and its form in GGUF, if llama.cpp has one."""
+
+    module: type[Projector]
+    senses: tuple[Sense, ...]
+    gguf: GgufForm | None = None
+
+
+PROJECTORS: dict[str, ProjectorKind] = {
+    "stack": ProjectorKind(
+        StackProjector,
+        ("speech",),
+        GgufForm(
+            "ultravox",
+            "speech",
+            {
+                "norm_pre.weight": "mm.a.norm_pre.weight",
+                "linear_1.weight": "mm.a.mlp.1.weight",
+                "norm_mid.weight": "mm.a.norm_mid.weight",
+                "linear_2.weight": "mm.a.mlp.2.weight",
+            },
+        ),
+    ),
+    "pixel_shuffle": ProjectorKind(
+        PixelShuffleProjector,
+        ("vision",),
+        GgufForm(
+            "nemotron_v2_vl",
+            "vision",
+            {
+                "norm.weight": "mm.model.mlp.0.weight",
+                "linear_1.weight": "mm.model.mlp.1.weight",
+                "linear_2.weight": "mm.model.mlp.3.weight",
+            },
+        ),
+    ),
+    "mlp": ProjectorKind(
+        MlpProjector,
+        ("speech", "vision"),
+        # Right for an encoder without a class token (SigLIP): with one, llama.cpp puts it last and the maths differs.
+        GgufForm(
+            "mlp",
+            "vision",
+            {
+                "linear_1.weight": "mm.0.weight",
+                "linear_1.bias": "mm.0.bias",
+                "linear_2.weight": "mm.2.weight",
+                "linear_2.bias": "mm.2.bias",
+            },
+        ),
+    ),
+    "linear": ProjectorKind(LinearProjector, ("speech", "vision")),
+}
+
+
+def build_projector(sense: Sense, options: Mapping[str, Any], width: int, text_width: int) -> Projector:
+    """The projector that `options` names, e.g. {"name": "stack", "stack": 10, "hidden": 256}.
+
+    An option of None means the class's default.
+
+    Raises:
+        ModelError: no such projector, not for this sense, or an option that it does not have.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    name = given.pop("name", None)
+    kind = PROJECTORS.get(str(name))
+    if kind is None or sense not in kind.senses:
+        fitting = [key for key, value in PROJECTORS.items() if sense in value.senses]
+        raise ModelError(f"no such {sense} projector", expected=", ".join(fitting), got=name, fix="name one of these")
+    try:
+        return kind.module(width, text_width, **given)
+    except TypeError as error:
+        raise ModelError(
+            f"the {sense} projector {name} cannot be built",
+            expected="options that it has",
+            got=f"{given} ({error})",
+            fix="see PROJECTORS in caravan/models/projectors.py",
+        ) from error
+
+
+def stack_frames(x_BPd: Tensor, k: int) -> Tensor:
+    """k neighbouring positions side by side: [B, P, d] -> [B, P/k, k d]."""
+    batch, positions, width = x_BPd.shape
+    return x_BPd.reshape(batch, stacked(positions, k), k * width)
+
+
+def pixel_shuffle(x_BPd: Tensor, s: int) -> Tensor:
+    """Squares of s x s patches side by side: row-major [B, g g, d] -> [B, (g/s)(g/s), s s d].
+
+    Channels are ordered (row in the square, column in the square, d).
+    """
+    batch, positions, width = x_BPd.shape
+    cells = _grid(positions, s) // s
+    x = x_BPd.reshape(batch, cells, s, cells, s, width).transpose(2, 3)
+    return x.reshape(batch, cells * cells, s * s * width)
+
+
+def stacked(positions: int, k: int) -> int:
+    """positions / k.
+
+    Raises:
+        ModelError: k does not divide it.
+    """
+    if k < 1 or positions % k:
+        divisors = [n for n in range(1, 51) if positions % n == 0]
+        raise ModelError(
+            "the stack factor does not divide the encoder's positions",
+            expected=f"a divisor of {positions}: {', '.join(map(str, divisors))}",
+            got=k,
+            fix="change `stack` of the projector",
+        )
+    return positions // k
+
+
+def _grid(positions: int, s: int) -> int:
+    """Patches on a side of a square picture."""
+    side = round(positions**0.5)
+    if side * side != positions or s < 1 or side % s:
+        raise ModelError(
+            "the patches do not fall into squares",
+            expected=f"a square number of patches whose side is a multiple of {s}",
+            got=f"{positions} patches",
+            fix="change `scale` of the projector, or use the projector `mlp`",
+        )
+    return side
+
+
+def touch(projector: Projector, positions: int, width: int) -> Tensor:
+    """Zero, as a scalar that depends on every parameter of the projector.
+
+    A batch without media adds it, so that gradients of all processes cover the same parameters and none waits.
+    """
+    weight = next(projector.parameters())
+    nothing = torch.zeros(1, positions, width, dtype=weight.dtype, device=weight.device)
+    return projector(nothing).sum() * 0.0
