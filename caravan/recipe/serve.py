@@ -32,4 +32,9 @@ class ServeConfig(Section):
     threads: int | None = Field(None, ge=1, description="threads of the engine; null for one per core")
     max_tokens: int = Field(256, ge=1, description="length of an answer where the request does not say")
     temperature: float = Field(0.0, ge=0, le=2, description="where the request does not say; 0 is greedy")
+    cache_prompt: bool = Field(
+        False,
+        description="start from what is still known of the conversation: faster, but rounding, and so an answer at a "
+        "near tie, then depends on what came before",
+    )
     limits: LimitsConfig = Field(LimitsConfig(), description="what one request may carry")

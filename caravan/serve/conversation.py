@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caravan.media.audio import AudioLimits, decode_audio, encode_wav
@@ -48,9 +50,8 @@ class Renderer:
             MediaError: a clip or a picture that cannot be decoded or exceeds a limit.
             PlaceholderError: text that contains a special token.
         """
-        messages = [replace(message, content=tuple(_joined(message.content))) for message in messages]
         self._check(messages)
-        text = prompt_text(self.tokenizer, messages)
+        text = prompt_text(self.tokenizer, [replace(one, content=tuple(_joined(one.content))) for one in messages])
         return Prompt(text, tuple(self._media(messages)))
 
     def _check(self, messages: Sequence[Message]) -> None:
@@ -61,7 +62,7 @@ class Renderer:
                 expected="a message of role user at the end",
                 got=messages[-1].role if messages else "no messages",
             )
-        if not messages[-1].content:
+        if not any(_joined(messages[-1].content)):
             raise RequestError("the last message is empty", param="messages", expected="text, a clip or a picture")
         characters = sum(len(message.text) for message in messages)
         if characters > self.limits.text:
@@ -107,10 +108,11 @@ class Renderer:
                     yield encode_png(decode_image(part.image.read(), where=where, limits=image))
 
 
-def sniffed(data: bytes) -> AudioPart | ImagePart:
-    """A file as the part that it is: a picture if it starts like one, else a clip (whose decoding then decides)."""
-    media = Media(bytes=data)
-    return ImagePart(media) if _PICTURE_STARTS.match(data) else AudioPart(media)
+def file_part(path: Path) -> AudioPart | ImagePart:
+    """A file as the part that its name says it is; what is not called a picture is taken for a clip."""
+    kind, _ = mimetypes.guess_type(path.name, strict=False)
+    media = Media(path=str(path))
+    return ImagePart(media) if (kind or "").startswith("image/") else AudioPart(media)
 
 
 def _joined(parts: Sequence[Part]) -> Iterator[Part]:

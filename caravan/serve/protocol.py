@@ -9,17 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from caravan.records import AudioPart, ImagePart, Media, Message, Part, TextPart
-from caravan.serve.errors import RequestError
+from caravan.serve.client import Piece
+from caravan.serve.errors import RequestError, error_body
 
 _DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
-_UINT32 = 2**32
 
 
 class _Strict(BaseModel):
@@ -90,8 +90,7 @@ class ChatRequest(_Strict):
     max_completion_tokens: int | None = Field(None, ge=1, lt=2**31)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
-    # The engine takes the largest 32-bit number for "any seed".
-    seed: int | None = Field(None, ge=0, lt=_UINT32 - 1)
+    seed: int | None = None
     stop: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(None, max_length=16)
     # Neutral values only.
     n: Literal[1] | None = None
@@ -116,6 +115,11 @@ class ChatRequest(_Strict):
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a streamed answer ends with the counts of tokens."""
+        return self.stream_options is not None and self.stream_options.include_usage
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -170,28 +174,55 @@ def _unbase64(text: str, where: str) -> bytes:
         ) from error
 
 
-def completion(identity: str, model: str, text: str, finish: str, usage: dict[str, int]) -> dict[str, Any]:
-    """A whole answer."""
+def validation_body(faults: Sequence[Any]) -> dict[str, Any]:
+    """What a client is told of a body that is not a ChatRequest; the first fault speaks for all."""
+    fault = faults[0]
+    if fault["type"] == "json_invalid":
+        reason = fault["ctx"]["error"]
+        return error_body(f"the body is not JSON: {reason}; expected a JSON object", status=400, code="invalid_json")
+    param = _path(fault["loc"][1:])
+    given = fault["input"]
+    got = "" if fault["type"] == "missing" else f"; got {repr(given[:60] if isinstance(given, str) else given)[:80]}"
+    expected = "no such field" if fault["type"] == "extra_forbidden" else fault["msg"]
+    return error_body(f"{param or 'body'}: {expected}{got}", status=400, code=fault["type"], param=param or None)
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """`("messages", 0, "content")` as `messages[0].content`; the names that pydantic gives to kinds of part left out."""
+    path = ""
+    for index, name in enumerate(location):
+        if isinstance(name, int):
+            path += f"[{name}]"
+        elif index < 2 or location[index - 2] != "content":
+            path += f".{name}" if path else name
+    return path
+
+
+@dataclass(frozen=True)
+class Label:
+    """What every part of one answer carries."""
+
+    id: str
+    model: str
+    created: int
+
+
+def completion(label: Label, text: str, last: Piece) -> dict[str, Any]:
+    """A whole answer, whose last piece was `last`."""
     message = {"role": "assistant", "content": text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-    return {**_head(identity, "chat.completion", model), "choices": [choice], "usage": usage}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": last.finish}
+    return asdict(label) | {"object": "chat.completion", "choices": [choice], "usage": _usage(last)}
 
 
-def chunk(identity: str, model: str, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+def chunk(label: Label, delta: dict[str, str], finish: str | None) -> dict[str, Any]:
     """A piece of a streamed answer."""
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-    return {**_head(identity, "chat.completion.chunk", model), "choices": [choice]}
+    return asdict(label) | {"object": "chat.completion.chunk", "choices": [choice]}
 
 
-def usage_chunk(identity: str, model: str, usage: dict[str, int]) -> dict[str, Any]:
-    """The last piece of a streamed answer, where the client asked for the usage."""
-    return {**_head(identity, "chat.completion.chunk", model), "choices": [], "usage": usage}
-
-
-def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
-    """Tokens read and written."""
-    total = prompt_tokens + completion_tokens
-    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
+def usage_chunk(label: Label, last: Piece) -> dict[str, Any]:
+    """The end of a streamed answer, where the client asked for the counts of tokens."""
+    return asdict(label) | {"object": "chat.completion.chunk", "choices": [], "usage": _usage(last)}
 
 
 def model_card(name: str, created: int) -> dict[str, Any]:
@@ -199,5 +230,6 @@ def model_card(name: str, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": "caravan"}
 
 
-def _head(identity: str, kind: str, model: str) -> dict[str, Any]:
-    return {"id": identity, "object": kind, "created": int(time.time()), "model": model}
+def _usage(last: Piece) -> dict[str, int]:
+    total = last.prompt_tokens + last.completion_tokens
+    return {"prompt_tokens": last.prompt_tokens, "completion_tokens": last.completion_tokens, "total_tokens": total}
