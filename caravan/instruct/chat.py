@@ -50,12 +50,8 @@ def read(source: ChatSource, ctx: StageContext, name: str) -> Iterator[Item | Da
         identity = f"{name}:{row.file.name.split('.')[0]}:{row.number}"
         return [Item(split, Dialogue(identity, language, _task(messages), messages, name, group))]
 
-    yield from each_row(ctx.resolve(source.chat), _columns(source), build)
-
-
-def _columns(source: ChatSource) -> list[str]:
-    """Columns that a Parquet file must have; its media columns come as far as the file is JSONL."""
-    return [source.messages, *([source.language] if source.language not in LANGUAGES else [])]
+    columns = [source.messages, *([source.language] if source.language not in LANGUAGES else [])]
+    yield from each_row(ctx.resolve(source.chat), columns, build, optional=[source.audios, source.images])
 
 
 def _media(row: Row, source: ChatSource) -> Media:
@@ -90,13 +86,13 @@ def _messages(row: Row, source: ChatSource, media: Media) -> Iterator[Message]:
                 expected=f"a role of {', '.join(ROLES)}, and content that is not empty",
                 got=repr(dict(turn))[:120],
             )
-        pieces = content if isinstance(content, list) else _split(content, source.markers)
+        pieces = content if isinstance(content, list) else _split(content, source)
         yield Message(ROLES[role], tuple(_part(piece, media, where) for piece in pieces))
 
 
-def _split(text: str, markers: Mapping[Any, str]) -> list[dict[str, str]]:
+def _split(text: str, source: ChatSource) -> list[dict[str, str]]:
     """Text with markers as parts; the line breaks that layouts put around a marker go."""
-    kinds = {marker: kind for kind, marker in markers.items()}
+    kinds = {source.audio_marker: "audio", source.image_marker: "image"}
     pieces = re.split("|".join(rf"\n?({re.escape(marker)})\n?" for marker in kinds), text)
     return [{"type": kinds[piece]} if piece in kinds else {"type": "text", "text": piece} for piece in pieces if piece]
 
@@ -128,7 +124,7 @@ def _check(row: Row, source: ChatSource, messages: tuple[Message, ...], media: M
             raise PlaceholderError(
                 f"{kind} with no placeholder",
                 where=row.where(source.messages),
-                expected=f"{source.markers.get(kind, 'a part')} in the text for each medium",  # type: ignore[call-overload]
+                expected=f"{source.audio_marker} or {source.image_marker} in the text for each medium",
                 got=f"{extra} left over",
                 fix="add the placeholder, or take the media out",
             )

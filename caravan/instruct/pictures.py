@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from caravan.core.errors import DataError
 from caravan.core.stage import StageContext
@@ -48,7 +49,13 @@ def read(source: PictureSource, ctx: StageContext, name: str) -> Iterator[Item |
             for language in _some(list(names[key]), count, ctx.seed, identity, wish)
         ]
 
-    yield from each_row(ctx.resolve(source.pictures), columns, build)
+    yield from each_row(_picture_files(source, ctx), columns, build)
+
+
+def _picture_files(source: PictureSource, ctx: StageContext) -> list[Path]:
+    """The files of pictures; a pattern may also match the file of names beside them."""
+    names = ctx.resolve(source.names)
+    return [file for file in ctx.resolve(source.pictures) if file not in names]
 
 
 def _some(languages: list[str], count: int, *key: object) -> list[str]:
@@ -79,7 +86,7 @@ def choose_keys(source: PictureSource, ctx: StageContext, names: Names) -> Names
         DataError: no picture has a name.
     """
     styles: dict[str, set[str]] = defaultdict(set)
-    for file in ctx.resolve(source.pictures):
+    for file in _picture_files(source, ctx):
         for row in read_rows(file, [source.key, source.style]):
             if isinstance(row, Row):
                 styles[str(row.values[source.key])].add(str(row.values[source.style]))

@@ -64,8 +64,12 @@ class Shards:
             self._writer = None
             self._open.close()
 
-    def abandon(self, error: BaseException) -> None:
-        """Leave the unfinished file without a name."""
-        self._writer, self._group = None, []
-        with contextlib.suppress(type(error)):
-            self._open.__exit__(type(error), error, error.__traceback__)
+    def __enter__(self) -> Shards:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        """Close the last file; after an error it is left without a name."""
+        if error is None:
+            self.finish()
+        else:
+            self._open.__exit__(kind, error, trace)

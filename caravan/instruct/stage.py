@@ -89,29 +89,26 @@ def run(config: InstructConfig, ctx: StageContext) -> dict[str, Any]:
 def _write_source(source: Source, name: str, config: InstructConfig, ctx: StageContext) -> dict[str, Any]:
     from caravan.instruct.shards import Shards
 
-    shards = {split: Shards(ctx.out / split, name, config.shard_rows) for split in ("train", "test")}
     tasks: Counter[str] = Counter()
     broken: list[dict[str, Any]] = []
     broken_rows = 0
-    try:
-        with track(f"instruct {name}", None, "dialogue") as bar:
-            for item in items(source, ctx, name):
-                if isinstance(item, DataError):
-                    if config.broken == "stop":
-                        raise item
-                    broken_rows += 1
-                    broken += [_entry(item)] if len(broken) < LISTED else []
-                    continue
-                split, dialogue = item
-                shards[split].add(dialogue)
-                tasks[f"{split} {dialogue.task}"] += 1
-                bar.advance()
-        for writer in shards.values():
-            writer.finish()
-    except BaseException as error:
-        for writer in shards.values():
-            writer.abandon(error)
-        raise
+    with (
+        Shards(ctx.out / "train", name, config.shard_rows) as train,
+        Shards(ctx.out / "test", name, config.shard_rows) as test,
+        track(f"instruct {name}", None, "dialogue") as bar,
+    ):
+        shards = {"train": train, "test": test}
+        for item in items(source, ctx, name):
+            if isinstance(item, DataError):
+                if config.broken == "stop":
+                    raise item
+                broken_rows += 1
+                broken += [_entry(item)] if len(broken) < LISTED else []
+                continue
+            split, dialogue = item
+            shards[split].add(dialogue)
+            tasks[f"{split} {dialogue.task}"] += 1
+            bar.advance()
     rows = {split: writer.rows for split, writer in shards.items()}
     if not any(rows.values()):
         raise _nothing(name, broken, broken_rows, ctx)

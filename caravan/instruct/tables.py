@@ -85,31 +85,35 @@ def media_bytes(value: Any, folder: Path, where: str) -> bytes:
     raise DataError("missing media", where=where, expected="bytes or the path of a file", got=repr(value)[:80])
 
 
-def read_rows(file: Path, columns: Sequence[str]) -> Iterator[Row | DataError]:
-    """The rows of one file, in order; a line that cannot be parsed comes as its error.
+def read_rows(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row | DataError]:
+    """The rows of one file, in order, with `columns` and those of `optional` that it has.
+
+    A line that cannot be parsed comes as its error.
 
     Raises:
         DataError: the file cannot be read or lacks a column.
     """
     if file.suffix == ".parquet":
-        yield from _parquet_rows(file, columns)
+        yield from _parquet_rows(file, columns, optional)
     else:
         yield from _json_lines(file)
 
 
-def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _parquet_rows(file: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
     number = 0
     try:
         table = pq.ParquetFile(file)
-        if missing := [column for column in columns if column not in table.schema_arrow.names]:
+        names = table.schema_arrow.names
+        if missing := [column for column in columns if column not in names]:
             raise DataError(
                 f"no column {missing[0]}",
                 where=str(file),
                 expected=f"columns {', '.join(columns)}",
-                got=f"columns {', '.join(table.schema_arrow.names)}",
+                got=f"columns {', '.join(names)}",
                 fix="name the columns of this file in the source of the recipe",
             )
-        for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
+        present = [*columns, *(column for column in optional if column in names)]
+        for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=present):
             for values in batch.to_pylist():
                 yield Row(file, number, values)
                 number += 1
@@ -152,11 +156,11 @@ def _parse(file: Path, number: int, line: bytes) -> Row | DataError:
 
 
 def each_row(
-    files: Iterable[Path], columns: Sequence[str], build: Callable[[Row], list[Item]]
+    files: Iterable[Path], columns: Sequence[str], build: Callable[[Row], list[Item]], optional: Sequence[str] = ()
 ) -> Iterator[Item | DataError]:
     """What `build` makes of every row of the files; a row that cannot be used comes as its error."""
     for file in files:
-        for row in read_rows(file, columns):
+        for row in read_rows(file, columns, optional):
             if isinstance(row, DataError):
                 yield row
                 continue

@@ -80,9 +80,8 @@ class ChatSource(Section):
     language: str = Field("lang", description="column of the language, or a code such as `en` for all rows")
     audios: str = Field("audios", description="column of the clips, in the order of their markers")
     images: str = Field("images", description="column of the pictures, in the order of their markers")
-    markers: dict[Literal["audio", "image"], str] = Field(
-        {"audio": "<audio>", "image": "<image>"}, description="what stands in the text for a clip or a picture"
-    )
+    audio_marker: str = Field("<audio>", min_length=1, description="what stands in the text for a clip")
+    image_marker: str = Field("<image>", min_length=1, description="what stands in the text for a picture")
     max_characters: PositiveInt = Field(2_000, description="longer conversations are left out")
     max_messages: PositiveInt = Field(16, description="conversations of more turns are left out")
     limit: PositiveInt | None = Field(None, description="at most this many conversations for each language")

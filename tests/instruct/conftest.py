@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import io
-from collections.abc import Callable, Iterator
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,61 +17,60 @@ from caravan.media.audio import encode_wav
 from caravan.records import Dialogue, dialogue_from_row
 
 
-def png(shade: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGBA", (8, 8), (shade, 0, 0, 128)).save(buffer, "PNG")
-    return buffer.getvalue()
+class World:
+    """A small data folder, and stages that read it."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.data = folder, folder / "data"
+        self.data.mkdir()
 
-def wav(pitch: float) -> bytes:
-    return encode_wav(0.3 * np.sin(np.arange(1600, dtype=np.float32) * pitch))
+    def context(self, out: str = "out", languages: tuple[str, ...] = ("en", "de", "zh"), seed: int = 3) -> StageContext:
+        (self.folder / out).mkdir(exist_ok=True)
+        return StageContext(self.folder / out, {}, self.data, seed, languages, "instruct")
+
+    def png(self, shade: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGBA", (8, 8), (shade, 0, 0, 128)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def wav(self, pitch: float) -> bytes:
+        return encode_wav((0.3 * np.sin(np.arange(1600) * pitch)).astype(np.float32))
+
+    def parquet(self, name: str, rows: list[dict[str, Any]]) -> Path:
+        pq.write_table(pa.Table.from_pylist(rows), self.data / name)
+        return self.data / name
+
+    def lines(self, name: str, rows: list[Any]) -> Path:
+        """JSON lines; a row of bytes is written as it is."""
+        raw = b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
+        (self.data / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+        return self.data / name
+
+    def pictures(self, keys: int = 6, styles: tuple[str, ...] = ("flat", "round", "ink")) -> None:
+        """Pictures of every key in every style, and names in three languages; the first key lacks the German one."""
+        for s, style in enumerate(styles):
+            rows = [{"key": f"k{i}", "style": style, "png": self.png(10 * i + s)} for i in range(keys)]
+            self.parquet(f"pictures_{style}.parquet", rows)
+        kinds = ("even", "odd")
+        names = [
+            {"key": f"k{i}", "kind": kinds[i % 2], "name_en": f"thing {i}", "name_zh": f"东西{i}"}
+            | {"name_de": f"Ding {i}" if i else None}
+            for i in range(keys)
+        ]
+        self.parquet("names.parquet", names)
+
+    def clips(self, count: int = 24) -> list[dict[str, Any]]:
+        """Rows of clips by four speakers of five words."""
+        return [
+            {"audio": self.wav(0.1 + 0.01 * i), "text": f"word {i % 5}", "lang": "en", "speaker": f"s{i % 4}"}
+            for i in range(count)
+        ]
+
+    def dialogues(self, out: str, split: str) -> list[Dialogue]:
+        files = sorted((self.folder / out / split).glob("*.parquet"))
+        return [dialogue_from_row(row) for file in files for row in pq.read_table(file).to_pylist()]
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Callable[..., StageContext]:
-    data = tmp_path / "data"
-    data.mkdir()
-
-    def make(out: str = "out", languages: tuple[str, ...] = ("en", "de", "zh"), seed: int = 3) -> StageContext:
-        folder = tmp_path / out
-        folder.mkdir(exist_ok=True)
-        return StageContext(out=folder, inputs={}, base=data, seed=seed, languages=languages, name="instruct")
-
-    return make
-
-
-def write(file: Path, rows: list[dict[str, Any]]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows), file)
-
-
-def write_pictures(folder: Path, keys: int = 6, styles: tuple[str, ...] = ("flat", "round", "ink")) -> None:
-    """Pictures of every key in every style, and names in three languages (the first key lacks the German one)."""
-    for s, style in enumerate(styles):
-        rows = [{"key": f"k{i}", "style": style, "png": png(10 * i + s)} for i in range(keys)]
-        write(folder / f"pictures_{style}.parquet", rows)
-    names = [
-        {"key": f"k{i}", "kind": "odd" if i % 2 else "even", "name_en": f"thing {i}", "name_zh": f"东西{i}"}
-        | {"name_de": f"Ding {i}" if i else None}
-        for i in range(keys)
-    ]
-    write(folder / "names.parquet", names)
-
-
-def write_clips(folder: Path, broken: bool = False) -> None:
-    rows = [
-        {"audio": wav(0.1 + 0.01 * i), "text": f"word {i % 5}", "lang": "en", "speaker": f"s{i % 4}"} for i in range(24)
-    ]
-    if broken:
-        rows[3]["audio"] = b"RIFF but no sound"
-        rows[5]["text"] = "  "
-        rows[7]["audio"] = b""
-    write(folder / "clips.parquet", rows)
-
-
-def dialogues(out: Path, split: str) -> list[Dialogue]:
-    return list(_read(out, split))
-
-
-def _read(out: Path, split: str) -> Iterator[Dialogue]:
-    for file in sorted((out / split).glob("*.parquet")):
-        yield from map(dialogue_from_row, pq.read_table(file).to_pylist())
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
