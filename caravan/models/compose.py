@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     CLIPVisionModel,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     SiglipVisionModel,
@@ -25,6 +26,7 @@ from caravan.core.errors import ModelError, TokenizerMismatchError
 from caravan.models.config import CaravanConfig, projector_of
 from caravan.models.fused import CaravanForConditionalGeneration
 from caravan.models.load import check_tokenizer, load_whole
+from caravan.models.projectors import SENSES
 
 SPEECH_PROJECTOR: Mapping[str, Any] = {"name": "stack", "stack": 10}
 VISION_PROJECTOR: Mapping[str, Any] = {"name": "pixel_shuffle", "scale": 2}
@@ -83,20 +85,24 @@ def compose(
         parts["vision_config"] = vision_encoder.config
         parts["vision_projector"] = dict(vision_projector)
         parts["image_token_id"] = _token_id(tokenizer, image_token)
+    for config in parts.values():
+        if isinstance(config, PreTrainedConfig):
+            config.name_or_path = ""  # folders of this machine mean nothing elsewhere
     # The shell takes no memory; its parts are put in below.
     with torch.device("meta"), no_init_weights():
         model = CaravanForConditionalGeneration(CaravanConfig(**parts))
     _adopt(model, language_model, str(text))
-    for encoder, name in ((speech_encoder, "speech"), (vision_encoder, "vision")):
+    for encoder, sense in ((speech_encoder, "speech"), (vision_encoder, "vision")):
         if encoder is not None:
-            setattr(model.model, f"{name}_encoder", encoder.requires_grad_(False))
+            setattr(model.model, f"{sense}_encoder", encoder.requires_grad_(False))
     with torch.no_grad():
-        for sense in ("speech", "vision"):
-            projector = projector_of(model.config, sense)  # type: ignore[arg-type]
+        for sense in SENSES:
+            projector = projector_of(model.config, sense)
             if projector is not None:
                 projector.initialise()
                 setattr(model.model, f"{sense}_projector", projector)
     check_tokenizer(model, tokenizer, where=str(text))
+    model.eval()
     return model
 
 
@@ -110,7 +116,6 @@ def _adopt(model: CaravanForConditionalGeneration, language_model: Any, where: s
     model.model.language_model = language_model.base_model
     model.lm_head = head
     model.generation_config = GenerationConfig(**language_model.generation_config.to_diff_dict())
-    model.eval()
     with torch.no_grad():
         after = model.lm_head(model.model.language_model(ids, use_cache=False).last_hidden_state)
     if getattr(head, "bias", None) is not None or not torch.equal(before, after):

@@ -47,7 +47,7 @@ class CaravanConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         # The language model alone knows whether its embeddings are tied.
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
 
@@ -67,6 +67,19 @@ def projector_of(config: CaravanConfig, sense: Sense) -> Projector | None:
     projector = build_projector(sense, options or {}, width, text.hidden_size)
     projector.tokens(positions_of(config, sense))
     return projector
+
+
+def placeholder_of(config: CaravanConfig, sense: Sense) -> int:
+    """Id of the token in whose places the features of a sense go.
+
+    Raises:
+        ModelError: the config names none.
+    """
+    token = config.audio_token_id if sense == "speech" else config.image_token_id
+    if token is None:
+        name = "audio_token_id" if sense == "speech" else "image_token_id"
+        raise ModelError(f"the model's config lacks {name}", expected="the id of a placeholder token", got="none")
+    return token
 
 
 def positions_of(config: CaravanConfig, sense: Sense) -> int:

@@ -17,8 +17,16 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from caravan.core.errors import ModelError, PlaceholderError
-from caravan.models.config import CaravanConfig, positions_of, projector_of
+from caravan.models.config import CaravanConfig, placeholder_of, positions_of, projector_of
 from caravan.models.projectors import Projector, Sense, touch
+
+# What a batch may hold of media, and the sense that takes it.
+_MEDIA: dict[str, Sense] = {
+    "input_features": "speech",
+    "speech_states": "speech",
+    "pixel_values": "vision",
+    "vision_states": "vision",
+}
 
 
 class CaravanPreTrainedModel(PreTrainedModel):
@@ -27,7 +35,7 @@ class CaravanPreTrainedModel(PreTrainedModel):
     config_class = CaravanConfig
     config: CaravanConfig
     base_model_prefix = "model"
-    input_modalities = ("audio", "image", "text")
+    input_modalities = ["audio", "image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -37,7 +45,7 @@ class CaravanPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, Projector):
             module.initialise()
 
@@ -47,12 +55,13 @@ class CaravanModel(CaravanPreTrainedModel):
 
     def __init__(self, config: CaravanConfig) -> None:
         super().__init__(config)
+        speech: Any = config.speech_config
         self.language_model = AutoModel.from_config(config.text_config)
-        self.speech_encoder = WhisperEncoder(config.speech_config) if config.speech_config else None
+        self.speech_encoder = WhisperEncoder(speech) if speech else None
         self.speech_projector = projector_of(config, "speech")
         self.vision_encoder = AutoModel.from_config(config.vision_config) if config.vision_config else None
         self.vision_projector = projector_of(config, "vision")
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
@@ -125,8 +134,7 @@ class CaravanModel(CaravanPreTrainedModel):
             if states is not None:
                 raise _missing_sense("hear" if sense == "speech" else "see")
             return embeds_BTD
-        token = self.config.audio_token_id if sense == "speech" else self.config.image_token_id
-        places_BT = input_ids == token
+        places_BT = input_ids.eq(placeholder_of(self.config, sense))
         places = int(places_BT.sum())
         if states is None:
             if strict and places:
@@ -147,14 +155,16 @@ class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
     """The fused model with its head."""
 
     accepts_loss_kwargs = True
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: CaravanConfig) -> None:
         super().__init__(config)
         text: Any = config.text_config
         self.model = CaravanModel(config)
+        embeddings = self.model.get_input_embeddings()
+        name = next(name for name, module in self.model.named_modules() if module is embeddings)
+        self._tied_weights_keys = {"lm_head.weight": f"model.{name}.weight"}
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()
@@ -231,9 +241,9 @@ class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self,
-        input_ids: Tensor,
+        input_ids: Any,
         past_key_values: Cache | None = None,
-        inputs_embeds: Tensor | None = None,
+        inputs_embeds: Any = None,
         input_features: Tensor | None = None,
         pixel_values: Tensor | None = None,
         speech_states: Tensor | None = None,
@@ -242,7 +252,7 @@ class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Media go in with the prompt, and again at every step only if there is no cache."""
-        inputs = super().prepare_inputs_for_generation(
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
@@ -258,6 +268,22 @@ class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
             }
             inputs.update(media)
         return inputs
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Several answers to a prompt: all media of a row are repeated together, where transformers would repeat
+        each medium by itself and so change their order."""
+        media = {name: kwargs.pop(name) for name in _MEDIA if kwargs.get(name) is not None}
+        if expand_size > 1:
+            for name, value in media.items():
+                places_B = input_ids.eq(placeholder_of(self.config, _MEDIA[name])).sum(dim=1)
+                tokens = max(int(places_B.sum()) // len(value), 1)
+                rows = value.split((places_B // tokens).tolist())
+                media[name] = torch.cat([row for row in rows for _ in range(expand_size)])
+        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]
+        input_ids, kwargs = expand(expand_size, is_encoder_decoder, input_ids, **kwargs)
+        return input_ids, kwargs | media
 
 
 def _trains(projector: Projector) -> bool:

@@ -58,11 +58,12 @@ def generate(
     config = GenerationConfig(
         do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stop, pad_token_id=pad, use_cache=True
     )
+    answering: Any = model
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            output_BT = model.generate(
+            output_BT = answering.generate(
                 input_ids=ids_BT.to(model.device),
                 attention_mask=mask_BT.to(model.device),
                 generation_config=config,

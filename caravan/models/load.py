@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from caravan.core.errors import ModelError, TokenizerMismatchError
 from caravan.models.config import CaravanConfig, media_spec
@@ -43,8 +46,9 @@ def load_whole(from_pretrained: Callable[..., Any], path: str | Path, dtype: str
         ModelError: there is no such model, or weights are missing or have another shape.
     """
     try:
-        model, report = from_pretrained(str(path), dtype=getattr(torch, dtype), output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
+        with _quiet():
+            model, report = from_pretrained(str(path), dtype=getattr(torch, dtype), output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unloadable("model", path, error) from error
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if absent:
@@ -64,7 +68,8 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     Raises:
         TokenizerMismatchError: they do not belong together.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
     if len(tokenizer) > rows:
         raise TokenizerMismatchError(
             "the tokenizer does not match the model",
@@ -84,6 +89,20 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
                 got=repr(tokenizer.convert_ids_to_tokens(token)),
                 fix="use the tokenizer that the model was trained with",
             )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bars and tables of keys: what matters of them is checked here."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _unloadable(what: str, path: str | Path, error: Exception) -> ModelError:

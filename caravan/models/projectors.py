@@ -18,6 +18,7 @@ from transformers import initialization
 from caravan.core.errors import ModelError
 
 Sense = Literal["speech", "vision"]
+SENSES: tuple[Sense, ...] = ("speech", "vision")
 
 
 class Projector(nn.Module):
