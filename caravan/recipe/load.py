@@ -43,7 +43,7 @@ class Source:
             return self._mapping(node, location)
         if isinstance(node, yaml.SequenceNode):
             return [self._build(item, (*location, index)) for index, item in enumerate(node.value)]
-        return yaml.safe_load(yaml.serialize(node))
+        return yaml.SafeLoader("").construct_object(node)
 
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
         result: dict[str, Any] = {}

@@ -44,8 +44,10 @@ class Recipe(Section):
     @field_validator("*", mode="before")
     @classmethod
     def _bare_stage(cls, value: Any, info: Any) -> Any:
-        """`sft:` with nothing after it is a stage on its defaults."""
-        return {} if value is None and info.field_name in STAGE_KEYS else value
+        """`sft:` with nothing after it is a stage on its defaults; `sft: false` leaves the stage out."""
+        if info.field_name not in STAGE_KEYS:
+            return value
+        return None if value is False else {} if value is None else value
 
 
 STAGE_KEYS = ("curate", "tokenize", "pretrain", "instruct", "encoders", "align", "sft", "export", "evaluate", "serve")

@@ -28,8 +28,9 @@ def test_every_recipe_loads_and_its_resolved_form_is_the_same_recipe(path: Path,
 
 
 def test_a_bare_stage_runs_on_its_defaults_and_an_absent_one_does_not(tmp_path: Path) -> None:
-    recipe = load_recipe(write(tmp_path, "name: x\nsft:\n"))
+    recipe = load_recipe(write(tmp_path, "name: x\nsft:\nexport: false\n"))
     assert recipe.sft is not None
+    assert recipe.export is None
     assert recipe.align is None
 
 
@@ -98,9 +99,9 @@ def test_an_override_reaches_into_lists() -> None:
     assert value["sources"][1]["path"] == "c"
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.text(max_size=5) | st.booleans(), min_size=1))
+@given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.text('ab1:- é中', max_size=5) | st.booleans(), min_size=1))
 def test_overrides_read_values_as_yaml(wanted: dict[str, object]) -> None:
     value: dict[str, object] = {}
     for key, item in wanted.items():
-        apply_override(value, f"{key}={json.dumps(item)}")
+        apply_override(value, f"{key}={json.dumps(item, ensure_ascii=False)}")
     assert value == wanted
