@@ -102,7 +102,7 @@ def compose(
                 projector.initialise()
                 setattr(model.model, f"{sense}_projector", projector)
     check_tokenizer(model, tokenizer, where=str(text))
-    model.eval()
+    model.train(False)
     return model
 
 
