@@ -15,7 +15,7 @@ from rich.table import Table
 from caravan.core.artifact import MANIFEST, Artifact
 from caravan.core.errors import ArtifactError
 from caravan.core.files import read_json
-from caravan.records import dialogue_from_row
+from caravan.records import TextPart, dialogue_from_row
 from caravan.report import targets_table
 from caravan.road import ROAD
 
@@ -104,7 +104,8 @@ def _dialogues(path: Path, out: Console) -> None:
 def _turns(row: dict[str, Any]) -> str:
     marks = {"audio": "[clip]", "image": "[picture]"}
     return "\n".join(
-        f"{message.role}: " + " ".join(marks.get(part.type) or getattr(part, "text", "") for part in message.content)
+        f"{message.role}: "
+        + " ".join(part.text if isinstance(part, TextPart) else marks[part.type] for part in message.content)
         for message in dialogue_from_row(row).messages
     )
 
