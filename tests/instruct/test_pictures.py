@@ -7,8 +7,8 @@ import pytest
 
 from caravan.core.errors import DataError
 from caravan.instruct import pictures
-from caravan.records import Dialogue, ImagePart
 from caravan.recipe.instruct import PictureSource
+from caravan.records import Dialogue, ImagePart
 
 SOURCE: dict[str, Any] = {
     "pictures": "pictures_*.parquet",

@@ -102,7 +102,7 @@ def test_check_looks_at_the_first_rows(world: Any) -> None:
     wrong = stage.check(
         config(CLIPS | {"audio": "sound"}, PICTURES | {"pictures": "none*.parquet"}, CLIPS), world.context()
     )
-    assert ["no column sound", "no file matches"] == [fault.problem for fault in wrong]
+    assert [fault.problem for fault in wrong] == ["no column sound", "no file matches"]
     assert not (world.folder / "out/train").exists()
 
 

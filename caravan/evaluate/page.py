@@ -1,0 +1,163 @@
+"""The report's page and its Markdown, as templates.
+
+The page loads nothing from elsewhere: styles, plots, sound and pictures are in it.
+"""
+
+from __future__ import annotations
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2327; --paper: #fcfcfa; --card: #f1f1ed; --line: #d5d5cf;
+  --good: #1f7a4d; --bad: #b3401f; --quiet: #6a7075; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e6e7; --paper: #16191c; --card: #20252a; --line: #3a4147;
+  --good: #59c08a; --bad: #f08a64; --quiet: #9aa2a8; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
+table { border-collapse: collapse; } th, td { text-align: start; padding: .25rem 1.2rem .25rem 0;
+  border-bottom: 1px solid var(--line); vertical-align: top; }
+td.number, th.number { text-align: end; font-variant-numeric: tabular-nums; }
+.good { color: var(--good); } .bad { color: var(--bad); } .quiet { color: var(--quiet); font-size: .85rem; }
+.scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
+.turns { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem; }
+.turn { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; }
+.turn p { margin: .3rem 0; overflow-wrap: anywhere; } .turn audio { width: 100%; height: 2.2rem; }
+.turn img { display: block; min-width: 6rem; max-width: 100%; max-height: 12rem; image-rendering: auto;
+  border-radius: .3rem; background: #fff; }
+.matrix td { text-align: center; padding: .15rem .5rem; min-width: 1.6rem; } .hit { font-weight: 700; }
+"""
+
+PAGE = (
+    """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Caravan: held-out quality</title>
+<style>"""
+    + _STYLE
+    + """</style>
+</head>
+<body>
+<h1>Held-out quality</h1>
+<p>{{ rows }} questions, none of them seen in training. {{ rule }}</p>
+<div class="scroll"><table id="results">
+<tr><th>measured</th><th class="number">value</th><th class="number">at least</th><th class="number">items</th>
+<th></th></tr>
+{% for line in table %}
+<tr><td>{{ line.name }}</td><td class="number">{{ line.value | percent }}</td>
+<td class="number">{{ "reported" if line.at_least is none else line.at_least | percent }}</td>
+<td class="number">{{ line.count }}</td>
+<td class="{{ 'good' if reached(line) else 'bad' }}">{{ line | mark }}</td></tr>
+{% endfor %}
+</table></div>
+
+<h2>Exact answers by language</h2>
+{{ plots.accuracy | safe }}
+{% if plots.errors %}
+<h2>Transcripts</h2>
+{{ plots.errors | safe }}
+{% endif %}
+{% if plots.bits %}
+<h2>Held-out text</h2>
+{{ plots.bits | safe }}
+{% endif %}
+
+<h2>What fails</h2>
+<div class="scroll"><table id="failures">
+<tr><th>task</th><th class="number">wrong</th><th class="number">of</th>
+<th class="number">another item's answer</th><th class="number">another language</th><th class="number">other words</th>
+<th>most often</th></tr>
+{% for task in failures %}
+<tr><td>{{ task.task }}</td><td class="number">{{ task.wrong }}</td><td class="number">{{ task.rows }}</td>
+<td class="number">{{ task.other_item }}</td><td class="number">{{ task.other_language }}</td>
+<td class="number">{{ task.other_words }}</td>
+<td>{% for language, expected, answered, count in task.confusions[:5] %}
+<div><span class="quiet">{{ language }}, {{ count }} ×</span> <bdi lang="{{ language }}">{{ expected }}</bdi> →
+<bdi lang="{{ language }}">{{ answered or "(nothing)" }}</bdi></div>
+{% endfor %}</td></tr>
+{% endfor %}
+</table></div>
+{% for matrix in confusions %}
+<h2>{{ matrix.task }}, {{ matrix.language }}: expected (rows) and answered (columns)</h2>
+<div class="scroll"><table class="matrix" lang="{{ matrix.language }}">
+<tr><td></td>{% for label in matrix.labels %}<th><bdi>{{ label }}</bdi></th>{% endfor %}
+<th class="quiet">other</th></tr>
+{% for label in matrix.labels %}
+{% set line = matrix.counts[loop.index0] %}
+<tr><th><bdi>{{ label }}</bdi></th>
+{% for count in line %}
+{% set share = 60 * count / ([line | sum, 1] | max) %}
+<td class="{{ 'hit' if matrix.labels[loop.index0] == label else '' }}"
+style="background: color-mix(in srgb, var(--good) {{ share | round | int }}%, transparent)">
+{{ count or "" }}</td>
+{% endfor %}
+</tr>
+{% endfor %}
+</table></div>
+{% endfor %}
+
+<h2>Sample turns</h2>
+<div class="turns">
+{% for turn in turns %}
+<div class="turn" lang="{{ turn.language }}">
+<p class="quiet" lang="en">{{ turn.task }} · {{ turn.language }}{{ " · " + turn.group if turn.group else "" }}</p>
+{% for part in turn.parts %}
+{% if part.type == "text" %}
+<p dir="auto"><b lang="en" class="quiet">{{ part.role }}</b> {{ part.text }}</p>
+{% elif part.type == "audio" %}
+<audio controls preload="none" src="{{ part.uri }}"></audio>
+{% else %}
+<img alt="the picture that is asked about" src="{{ part.uri }}">
+{% endif %}
+{% endfor %}
+<p dir="auto" class="{{ 'good' if turn.right else 'bad' }}">{{ "✓" if turn.right else "✗" }}
+{{ turn.answer or "(nothing)" }}</p>
+{% if not turn.right %}<p dir="auto" class="quiet">expected: {{ turn.expected }}</p>{% endif %}
+{% if turn.int4 != turn.answer %}<p dir="auto" class="quiet">int4: {{ turn.int4 or "(nothing)" }}</p>{% endif %}
+</div>
+{% endfor %}
+</div>
+</body>
+</html>
+"""
+)
+
+MARKDOWN = """# Held-out quality
+
+{{ rows }} questions, none of them seen in training. {{ rule }}
+
+| measured | value | at least | items | |
+|---|---:|---:|---:|---|
+{% for line in table %}
+| {{ line.name }} | {{ line.value | percent }} \
+| {{ "reported" if line.at_least is none else line.at_least | percent }} | {{ line.count }} | {{ line | mark }} |
+{% endfor %}
+
+## By task and language
+
+| task | held out | language | items | exact | error rate |
+|---|---|---|---:|---:|---:|
+{% for score in scores %}
+| {{ score.task }} | {{ score.group }} | {{ score.language }} | {{ score.rows }} | {{ score.accuracy | percent }} \
+| {{ "" if score.error_rate is none else score.error_rate | percent }} |
+{% endfor %}
+{% if bits_per_byte %}
+
+## Bits per byte of held-out text
+
+| language | bits per byte |
+|---|---:|
+{% for language, value in bits_per_byte.items() %}
+| {{ language }} | {{ "%.3f" | format(value) }} |
+{% endfor %}
+{% endif %}
+
+## What fails
+
+| task | wrong | of | another item's answer | another language | other words |
+|---|---:|---:|---:|---:|---:|
+{% for task in failures %}
+| {{ task.task }} | {{ task.wrong }} | {{ task.rows }} | {{ task.other_item }} | {{ task.other_language }} \
+| {{ task.other_words }} |
+{% endfor %}
+"""

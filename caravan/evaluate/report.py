@@ -1,0 +1,87 @@
+"""The report: one set of facts, as JSON, as Markdown and as one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import jinja2
+
+from caravan.core.files import write_json, write_text
+from caravan.evaluate import plots
+from caravan.evaluate.metrics import FP32, Score, confusion_matrices, failures, reached, scores, table
+from caravan.evaluate.page import MARKDOWN, PAGE
+from caravan.evaluate.rows import Row
+from caravan.evaluate.turns import choose_turns, shown
+from caravan.recipe.evaluate import EvaluateConfig
+from caravan.records import LANGUAGES
+
+ANSWER_RULE = (
+    "An answer is right if it equals the expected one after Unicode NFC, case folding, single spaces, "
+    "and without punctuation at its end."
+)
+
+Answers = Mapping[str, Mapping[str, str]]
+
+
+def build_report(
+    config: EvaluateConfig, rows: Sequence[Row], answers: Answers, bits: Mapping[str, float]
+) -> dict[str, Any]:
+    """Every figure of the report.
+
+    Args:
+        answers: by who answered (`fp32`, `int4`, `HTTP`) and row id.
+        bits: bits per byte by language.
+    """
+    fp32 = answers[FP32]
+    return {
+        "rule": ANSWER_RULE,
+        "table": table(config.targets, rows, answers),
+        "scores": [asdict(score) for score in scores(rows, fp32)],
+        "bits_per_byte": dict(bits),
+        "bits_per_byte_mean": fmean(bits.values()) if bits else None,
+        "failures": [asdict(failure) for failure in failures(rows, fp32)],
+        "confusions": [asdict(matrix) for matrix in confusion_matrices(rows, fp32)],
+        "rows": len(rows),
+    }
+
+
+def write_report(
+    out: Path,
+    report: Mapping[str, Any],
+    config: EvaluateConfig,
+    rows: Sequence[Row],
+    answers: Answers,
+    *,
+    seed: int,
+) -> None:
+    """Write `report.json`, `report.md` and `report.html`."""
+    measured = [Score(**score) for score in report["scores"]]
+    asked = {score.language for score in measured}
+    languages = sorted(asked, key=lambda code: LANGUAGES.index(code) if code in LANGUAGES else len(LANGUAGES))
+    turns = [shown(row, answers) for row in choose_turns(rows, answers[FP32], config.turns, seed)]
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "mark": mark}
+    facts = {**report, "turns": turns, "reached": reached}
+    drawings = {
+        "accuracy": plots.accuracy_plot(measured, languages),
+        "errors": plots.error_plot(measured, languages),
+        "bits": plots.bits_plot(report["bits_per_byte"]),
+    }
+    write_json(out / "report.json", report)
+    plain = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    plain.filters |= environment.filters
+    write_text(out / "report.md", plain.from_string(MARKDOWN).render(facts))
+    write_text(out / "report.html", environment.from_string(PAGE).render(facts, plots=drawings))
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def mark(line: Mapping[str, Any]) -> str:
+    """✓, ✗, or nothing where a line has no target."""
+    return {True: "✓", False: "✗", None: ""}[reached(line)]

@@ -1,0 +1,97 @@
+"""The evaluate stage: answers, what they are worth, and the report."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from caravan.core.artifact import Artifact
+from caravan.core.errors import CaravanError
+from caravan.core.files import read_json, write_json
+from caravan.core.stage import StageContext
+from caravan.recipe.evaluate import EvaluateConfig
+from caravan.recipe.serve import ServeConfig
+
+JOURNAL, BITS = "predictions.jsonl", "bits_per_byte.json"
+PROJECTOR = "mmproj-f16.gguf"
+
+
+def run(config: EvaluateConfig, ctx: StageContext) -> dict[str, Any]:
+    """Write `report.json`, `report.md` and `report.html`; `predictions.jsonl` keeps every answer.
+
+    A killed run goes on after the last batch of answers.
+
+    Returns:
+        `table` (a line for each target: name, value, at_least, count), rows asked, and bits per byte.
+
+    Raises:
+        DataError: nothing is held out.
+        ModelError, ServeError, ExportError: the model, its export or its server does not work.
+    """
+    from caravan.evaluate.predictions import Predictions
+    from caravan.evaluate.report import build_report, write_report
+    from caravan.evaluate.rows import first_of_each_cell, heldout_rows
+
+    rows = heldout_rows(ctx.need("dialogues").path, limit=config.limit, seed=ctx.seed, tasks=config.tasks)
+    predictions = Predictions(ctx.out / JOURNAL)
+    _ask_torch(config, ctx, rows, predictions)
+    if "gguf" in ctx.inputs:
+        compared = first_of_each_cell(rows, config.int4_limit)
+        _ask_export(config, ctx.inputs["gguf"], compared, predictions)
+    report = build_report(config, rows, predictions.answers, read_json(ctx.out / BITS))
+    write_report(ctx.out, report, config, rows, predictions.answers, seed=ctx.seed)
+    return {"rows": len(rows), "bits_per_byte": report["bits_per_byte_mean"], "table": report["table"]}
+
+
+def _ask_torch(config: EvaluateConfig, ctx: StageContext, rows: list[Any], predictions: Any) -> None:
+    """Answers in fp32, and bits per byte, as far as they are not there yet."""
+    from caravan.evaluate.metrics import FP32
+
+    bits = ctx.out / BITS
+    if not predictions.missing(FP32, rows) and bits.exists():
+        return
+    from caravan.evaluate.answers import torch_answers
+    from caravan.evaluate.bits import measure
+    from caravan.models.load import load_model
+
+    model, tokenizer = load_model(ctx.need("model").path)
+    if not bits.exists():
+        heldout = ctx.inputs.get("tokenizer")
+        given = {"most_bytes": config.heldout_bytes, "length": config.length}
+        write_json(bits, measure(model, tokenizer, heldout, ctx.languages, **given) if heldout else {})
+    predictions.fill(FP32, rows, torch_answers(model, tokenizer, config.max_new_tokens), config.batch)
+
+
+def _ask_export(config: EvaluateConfig, gguf: Artifact, rows: list[Any], predictions: Any) -> None:
+    """Answers of the exported model in this process, and over HTTP."""
+    from caravan.evaluate.answers import engine_answers, http_answers, server
+    from caravan.evaluate.metrics import HTTP, INT4
+    from caravan.evaluate.rows import first_of_each_cell
+
+    model, mmproj = export_files(gguf.path, config.quantisation)
+    if predictions.missing(INT4, rows):
+        from caravan.engine import Engine
+        from caravan.text.chat import load_tokenizer
+
+        # As the server runs it: rounding may depend on the number of threads and slots.
+        serve = ServeConfig()
+        threads = serve.threads or os.cpu_count() or 1
+        with Engine(model, mmproj, context=serve.context, threads=threads, parallel=serve.parallel) as engine:
+            answer = engine_answers(engine, load_tokenizer(gguf.path), config.max_new_tokens)
+            predictions.fill(INT4, rows, answer, config.batch)
+    asked = first_of_each_cell(rows, config.http_limit)
+    if predictions.missing(HTTP, asked):
+        with server(model, mmproj) as url:
+            predictions.fill(HTTP, asked, http_answers(url, config.max_new_tokens), config.batch)
+
+
+def export_files(folder: Path, quantisation: str) -> tuple[Path, Path | None]:
+    """The exported model and, if it hears or sees, its encoders."""
+    mmproj = folder / PROJECTOR
+    return folder / f"model-{quantisation}.gguf", mmproj if mmproj.is_file() else None
+
+
+def check(config: EvaluateConfig, ctx: StageContext) -> list[CaravanError]:
+    """Nothing of its own to look at: evaluation reads what earlier stages have written."""
+    return []

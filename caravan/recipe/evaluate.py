@@ -1,0 +1,53 @@
+"""The evaluate stage: what is measured, on how much, and what it should reach."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from caravan.recipe.base import Section
+
+
+class Target(Section):
+    """One line of the last table: rows of the test, what is measured on them, and what it should reach."""
+
+    name: str = Field(description="the line's words")
+    metric: Literal["accuracy", "int4 = fp32", "HTTP = in-process"] = Field(
+        "accuracy",
+        description="accuracy: exact answers, the mean over languages; the others: share of equal answers over rows",
+    )
+    task: str | None = Field(None, description="only rows of this task; default: all")
+    group: str | None = Field(None, description="only rows of this held-out group; default: all")
+    languages: list[str] | None = Field(None, description="only rows of these languages; default: all")
+    at_least: float | None = Field(None, ge=0, le=1, description="what it should reach; default: it is only reported")
+
+
+TARGETS = [
+    Target(
+        name="what is in the picture (unseen combination and style)",
+        task="picture",
+        group="unseen combination+style",
+        at_least=0.85,
+    ),
+    Target(name="spoken request (unseen voice)", task="speech", group="unseen voice", at_least=0.85),
+    Target(name="spoken question about a picture", task="both", at_least=0.75),
+    Target(name="int4 answers as fp32", metric="int4 = fp32", at_least=0.95),
+    Target(name="HTTP answers as in-process", metric="HTTP = in-process", at_least=1.0),
+]
+
+
+class EvaluateConfig(Section):
+    """Held-out quality of the model, and of the export where there is one."""
+
+    limit: PositiveInt = Field(12, description="test rows for each task, language and held-out group")
+    int4_limit: PositiveInt = Field(4, description="of these, rows that the exported model answers too")
+    http_limit: PositiveInt = Field(2, description="of these, rows that are also asked over HTTP")
+    tasks: list[str] | None = Field(None, description="tasks to measure; default: all that the test has")
+    batch: PositiveInt = Field(16, description="prompts answered together")
+    max_new_tokens: PositiveInt = Field(32, description="longest answer, in tokens")
+    quantisation: Literal["q4_0", "q4_k_m"] = Field("q4_k_m", description="the exported file that is compared")
+    heldout_bytes: PositiveInt = Field(16_000, description="held-out text for each language, for bits per byte")
+    length: PositiveInt = Field(256, description="tokens of context for bits per byte")
+    turns: PositiveInt = Field(24, description="sample turns on the page")
+    targets: list[Target] = Field(TARGETS, description="the lines of the last table")
