@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -64,7 +64,8 @@ class MixtureConfig(Section):
     """Shares of the training tokens at one end of the run."""
 
     weights: dict[str, NonNegativeFloat] = Field(
-        {}, description="share of each language, relative; those not named share by tokens ** alpha"
+        {},
+        description="shares of languages in the monolingual tokens; those not named divide the rest by tokens ** alpha",
     )
     alpha: float = Field(0.5, ge=0.0, le=1.0, description="1: languages as they come; 0: all languages alike")
     pairs: float = Field(0.2, ge=0.0, le=1.0, description="share of parallel pairs, where there are any")
@@ -76,11 +77,11 @@ class PretrainConfig(OptimConfig):
     steps: PositiveInt | None = Field(500, description="optimiser steps; null: as many as `epochs` needs")
     learning_rate: PositiveFloat = Field(3e-3, description="peak learning rate")
     weight_decay: NonNegativeFloat = Field(0.1, description="decoupled weight decay; biases and norms are left out")
-    model: LlamaShape = Field(LlamaShape(), description="shape of a model from scratch")
+    model: LlamaShape = Field(LlamaShape.model_validate({}), description="shape of a model from scratch")
     from_: str | None = Field(None, alias="from", description="Hugging Face folder or name to continue from")
     length: PositiveInt = Field(256, description="tokens in a sequence")
-    start: MixtureConfig = Field(MixtureConfig(), description="mixture of stage 1")
-    end: MixtureConfig = Field(MixtureConfig(), description="mixture of stage 2")
+    start: MixtureConfig = Field(MixtureConfig.model_validate({}), description="mixture of stage 1")
+    end: MixtureConfig = Field(MixtureConfig.model_validate({}), description="mixture of stage 2")
     change_from: float = Field(0.0, ge=0.0, le=1.0, description="share of the run after which the mixture moves")
     change_to: float = Field(1.0, ge=0.0, le=1.0, description="share of the run when stage 2 is reached; equal: a step")
 
@@ -93,13 +94,39 @@ class PretrainConfig(OptimConfig):
         return self
 
 
-class ProjectorConfig(Section):
-    """The layers between an encoder and the language model."""
+class StackConfig(Section):
+    """Ultravox's projector of speech: neighbouring frames side by side, then a gated linear unit."""
 
-    name: Literal["stack", "pixel_shuffle", "mlp", "linear"] = Field(description="which projector")
-    stack: PositiveInt = Field(8, description="speech: encoder frames that become one token")
-    scale: PositiveInt = Field(2, description="pixel_shuffle: patches on each side that become one token")
+    name: Literal["stack"] = Field("stack", description="which projector")
+    stack: PositiveInt = Field(15, description="encoder frames (20 ms each) that become one token; divides 1500")
     hidden: PositiveInt | None = Field(None, description="inner width; default: the language model's")
+
+
+class PixelShuffleConfig(Section):
+    """Nemotron's projector of pictures: squares of patches side by side, then a squared-ReLU layer."""
+
+    name: Literal["pixel_shuffle"] = Field("pixel_shuffle", description="which projector")
+    scale: PositiveInt = Field(2, description="patches on each side of the square that becomes one token")
+    hidden: PositiveInt | None = Field(None, description="inner width; default: the language model's")
+
+
+class MlpConfig(Section):
+    """LLaVA-1.5's two-layer projector, for pictures or speech."""
+
+    name: Literal["mlp"] = Field(description="which projector")
+    stack: PositiveInt = Field(1, description="neighbouring positions that become one token")
+    hidden: PositiveInt | None = Field(None, description="inner width; default: the language model's")
+
+
+class LinearConfig(Section):
+    """LLaVA's first projector: one linear layer, for pictures or speech."""
+
+    name: Literal["linear"] = Field(description="which projector")
+    stack: PositiveInt = Field(1, description="neighbouring positions that become one token")
+
+
+SpeechProjector = Annotated[StackConfig | MlpConfig | LinearConfig, Field(discriminator="name")]
+VisionProjector = Annotated[PixelShuffleConfig | MlpConfig | LinearConfig, Field(discriminator="name")]
 
 
 class FinetuneConfig(OptimConfig):
@@ -110,7 +137,9 @@ class FinetuneConfig(OptimConfig):
     weights: dict[str, NonNegativeFloat] = Field(
         {}, description="share of each task, relative to its number of dialogues times this weight; default 1"
     )
-    projector_learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate of the projectors")
+    states_gb: NonNegativeFloat = Field(
+        3.0, description="disk for a frozen encoder's states, which saves running it again for a medium seen before"
+    )
 
 
 class AlignConfig(FinetuneConfig):
@@ -118,16 +147,19 @@ class AlignConfig(FinetuneConfig):
 
     speech: str | None = Field(
         "encoders",
-        description="speech encoder: `encoders` (those of this run), `sample-whisper`, a folder, a hub name; null: none",
+        description="speech encoder: `encoders` (this run's), `sample-whisper`, a folder or hub name; null: none",
     )
     vision: str | None = Field(
         "encoders",
-        description="vision encoder: `encoders` (those of this run), `sample-clip`, a folder, a hub name; null: none",
+        description="vision encoder: `encoders` (this run's), `sample-clip`, a folder or hub name; null: none",
     )
-    speech_projector: ProjectorConfig = Field(ProjectorConfig(name="stack"), description="speech to language model")
-    vision_projector: ProjectorConfig = Field(
-        ProjectorConfig(name="pixel_shuffle"), description="vision to language model"
+    speech_projector: SpeechProjector = Field(
+        StackConfig.model_validate({}), description="from the speech encoder to the language model"
     )
+    vision_projector: VisionProjector = Field(
+        PixelShuffleConfig.model_validate({}), description="from the vision encoder to the language model"
+    )
+    learning_rate: PositiveFloat = Field(2e-3, description="peak learning rate of the projectors")
     tasks: list[str] | None = Field(["transcribe", "caption"], description="tasks of the dialogues to train on")
 
 
@@ -135,6 +167,8 @@ class SftConfig(FinetuneConfig):
     """Projectors and language model trained on dialogues; encoders frozen."""
 
     epochs: PositiveFloat = Field(2.0, description="passes over the data, where `steps` is not given")
+    learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate of the language model")
+    projector_learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate of the projectors")
 
 
 class SpeechShape(Section):
@@ -178,7 +212,7 @@ class SpeechConfig(OptimConfig):
     batch: PositiveInt = Field(32, description="clips in an optimiser step")
     micro_batch: PositiveInt = Field(32, description="clips in one forward pass on one device")
     learning_rate: PositiveFloat = Field(2e-3, description="peak learning rate")
-    model: SpeechShape = Field(SpeechShape(), description="shape of an encoder from scratch")
+    model: SpeechShape = Field(SpeechShape.model_validate({}), description="shape of an encoder from scratch")
     from_: str | None = Field(None, alias="from", description="`sample-whisper` or a folder to continue from")
     full_windows: float = Field(0.1, ge=0.0, le=1.0, description="share of the steps, the last, on whole 30 s windows")
     ctc: float = Field(0.5, ge=0.0, le=1.0, description="share of the auxiliary CTC loss on the encoder")
@@ -191,7 +225,7 @@ class VisionConfig(OptimConfig):
     batch: PositiveInt = Field(64, description="pictures in an optimiser step")
     micro_batch: PositiveInt = Field(64, description="pictures in one forward pass on one device")
     learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate")
-    model: VisionShape = Field(VisionShape(), description="shape of an encoder from scratch")
+    model: VisionShape = Field(VisionShape.model_validate({}), description="shape of an encoder from scratch")
     from_: str | None = Field(None, alias="from", description="`sample-clip` or a folder to continue from")
 
 
@@ -199,14 +233,13 @@ class EncodersConfig(Section):
     """Small stand-ins for Whisper and CLIP, in the true architectures."""
 
     source: SampleSource | DialogueSource = Field(
-        DialogueSource(), description="`{samples: {...}}`, or `{tasks: [...]}` of this run's dialogues"
+        DialogueSource.model_validate({}), description="`{samples: {...}}`, or `{tasks: [...]}` of this run's dialogues"
     )
-    speech: SpeechConfig | None = Field(SpeechConfig(), description="null: no speech encoder")
-    vision: VisionConfig | None = Field(VisionConfig(), description="null: no vision encoder")
+    speech: SpeechConfig | None = Field(SpeechConfig.model_validate({}), description="null: no speech encoder")
+    vision: VisionConfig | None = Field(VisionConfig.model_validate({}), description="null: no vision encoder")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _something(cls, value: Any) -> Any:
-        if isinstance(value, dict) and {"speech", "vision"} <= value.keys() and not (value["speech"] or value["vision"]):
+    @model_validator(mode="after")
+    def _something(self) -> EncodersConfig:
+        if self.speech is None and self.vision is None:
             raise ValueError("speech, vision or both")
-        return value
+        return self

@@ -38,6 +38,7 @@ from caravan.core.progress import Bar, track
 from caravan.recipe.train import OptimConfig
 from caravan.train.checkpoint import newest, seal, step_of
 from caravan.train.curve import JOURNAL, PAGE, read_journal, rewind_journal, write_page
+from caravan.train.pack import steps_for
 
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "trained.safetensors"
@@ -50,7 +51,7 @@ class Rows(Protocol):
     """The sequences of a run, in its order: a whole number of batches."""
 
     @property
-    def tokens_R(self) -> NDArray[np.int64]: ...
+    def tokens(self) -> NDArray[np.int64]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, row: int) -> Mapping[str, Any]: ...
 
@@ -90,13 +91,10 @@ def rate_at(step: int, total: int, config: OptimConfig) -> float:
     return config.min_ratio + (1 - config.min_ratio) * 0.5 * (1 + math.cos(math.pi * turned))
 
 
-def steps_for(rows: int, batch: int) -> int:
-    """Optimiser steps that see every one of `rows` sequences."""
-    return -(-rows // batch)
-
-
 class Loop(Trainer):
     """Trainer with our parameter groups and schedule; its checkpoints hold trained parameters only."""
+
+    model: PreTrainedModel
 
     def __init__(self, *, task: Task, optim: OptimConfig, **rest: Any) -> None:
         self.task, self.optim = task, optim
@@ -105,10 +103,9 @@ class Loop(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    decay = self.optim.weight_decay if parameter.ndim > 1 else 0.0
-                    groups.setdefault((self.task.rates[name], decay), []).append(parameter)
+            for name, parameter in self._trained():
+                decay = self.optim.weight_decay if parameter.ndim > 1 else 0.0
+                groups.setdefault((self.task.rates[name], decay), []).append(parameter)
             self.optimizer = torch.optim.AdamW(
                 [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()],
                 betas=self.optim.betas,
@@ -119,16 +116,17 @@ class Loop(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer, lambda step: rate_at(step, num_training_steps, self.optim)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.create_optimizer(), lambda step: rate_at(step, num_training_steps, self.optim)
         )
-        return self.lr_scheduler
+        self.lr_scheduler = scheduler
+        return scheduler
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(model, {**inputs, **self.task.flags}, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: p.detach().contiguous() for name, p in self._trained()}, folder / WEIGHTS)
 
@@ -147,13 +145,13 @@ class Watch(TrainerCallback):
 
     def __init__(self, out: Path, rows: Rows, batch: int, bar: Bar) -> None:
         self.out, self.bar, self.batch = out, bar, batch
-        self.seen_R = np.concatenate([[0], np.cumsum(rows.tokens_R)])
+        self.seen = np.concatenate([[0], np.cumsum(rows.tokens)])
         self.interrupted = False
         self.last_step, self.last_time = 0, time.monotonic()
 
     def tokens(self, step: int) -> int:
         """Tokens of the run's first `step` steps."""
-        return int(self.seen_R[min(step * self.batch, len(self.seen_R) - 1)])
+        return int(self.seen[min(step * self.batch, len(self.seen) - 1)])
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.last_step, self.last_time = state.global_step, time.monotonic()
@@ -163,9 +161,8 @@ class Watch(TrainerCallback):
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 
-    def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: Any
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        logs = kwargs["logs"]
         state.log_history.clear()  # the journal has it; every checkpoint would carry it along
         if "loss" not in logs:
             return

@@ -96,7 +96,8 @@ class Mixture:
         else:
             moved_N = np.clip((position_N - begin) / (finish - begin), 0.0, 1.0)
         start, end = (np.asarray(weights, np.float64) / sum(weights) for weights in (self.start, self.end))
-        return start + moved_N[:, None] * (end - start)
+        weights_NS: NDArray[np.float64] = start + moved_N[:, None] * (end - start)
+        return weights_NS
 
     def sources(self, position_N: Ints) -> Ints:
         """The source at each position."""
@@ -104,10 +105,10 @@ class Mixture:
             turn_N = position_N.astype(np.uint64) * GOLDEN + hashed(self.seed)
         edges_NS = np.cumsum(self.weights(position_N), axis=1)
         share_N = turn_N.astype(np.float64) / 2.0**64 * edges_NS[:, -1]
-        found_N = (share_N[:, None] >= edges_NS).sum(axis=1)
+        found_N: Ints = (share_N[:, None] >= edges_NS).sum(axis=1)
         # Rounding can put a share on the last edge: the last source with weight has it.
         last_N = len(self.sizes) - 1 - np.argmax((self.weights(position_N) > 0)[:, ::-1], axis=1)
-        return np.minimum(found_N, last_N)
+        return np.where(found_N < last_N, found_N, last_N)
 
     def draw(self, first: int, last: int) -> tuple[Ints, Ints]:
         """Source and document at each position from `first` up to, not including, `last`."""

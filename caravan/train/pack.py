@@ -1,8 +1,8 @@
 """Documents packed into sequences of one length: the plan of a whole run, and the arrays of one sequence.
 
-Greedy best fit over a few open sequences keeps the order of the documents up to that few. A document that is longer than
-a sequence is split where that is allowed. Positions restart with each piece, from which the model derives the document
-mask; the first token of a piece has no label, for nothing before it may predict it.
+Greedy best fit over a few open sequences keeps the order of the documents up to that few. A document that is longer
+than a sequence is split where that is allowed. Positions restart with each piece, from which the model derives the
+document mask; the first token of a piece has no label, for nothing before it may predict it.
 """
 
 from __future__ import annotations
@@ -26,33 +26,40 @@ class Plan:
 
     Attributes:
         length: tokens in a sequence.
-        document_P: for each piece, the index of its document in the order given.
-        start_P: the piece's first token within its document.
-        size_P: tokens of the piece.
-        edge_R: sequence r holds the pieces edge_R[r] to edge_R[r + 1].
+        documents: for each piece, the index of its document in the order given.
+        starts: the piece's first token within its document.
+        sizes: tokens of the piece.
+        edges: sequence r holds the pieces edges[r] to edges[r + 1].
     """
 
     length: int
-    document_P: Ints
-    start_P: Ints
-    size_P: Ints
-    edge_R: Ints
+    documents: Ints
+    starts: Ints
+    sizes: Ints
+    edges: Ints
 
     def __len__(self) -> int:
-        return len(self.edge_R) - 1
+        return len(self.edges) - 1
 
     def pieces(self, row: int) -> list[tuple[int, int, int]]:
-        """(document, start, size) of each piece of a sequence."""
-        here = slice(self.edge_R[row], self.edge_R[row + 1])
+        """(document, start, size) of each piece of a sequence; beyond the last sequence there are none."""
+        if row >= len(self):
+            return []
+        here = slice(self.edges[row], self.edges[row + 1])
         return list(
-            zip(self.document_P[here].tolist(), self.start_P[here].tolist(), self.size_P[here].tolist(), strict=True)
+            zip(self.documents[here].tolist(), self.starts[here].tolist(), self.sizes[here].tolist(), strict=True)
         )
 
     @property
-    def tokens_R(self) -> Ints:
-        """Tokens in each sequence, padding not counted."""
-        total = np.concatenate([[0], np.cumsum(self.size_P)])
-        return total[self.edge_R[1:]] - total[self.edge_R[:-1]]
+    def tokens(self) -> Ints:
+        """Tokens in each sequence [R], padding not counted."""
+        total = np.concatenate([[0], np.cumsum(self.sizes)])
+        return np.diff(total[self.edges])
+
+
+def steps_for(rows: int, batch: int) -> int:
+    """Optimiser steps that see every one of `rows` sequences; the last batch is filled up with empty ones."""
+    return -(-rows // batch)
 
 
 def cut(lengths: Iterable[int], length: int, split: bool) -> Iterable[tuple[int, int, int]]:
@@ -113,6 +120,11 @@ def pack(lengths: Sequence[int] | Ints, length: int, *, split: bool, rows: int |
     flat = np.array([piece for row in closed for piece in row], np.int64).reshape(-1, 3)
     edges = np.cumsum([0] + [len(row) for row in closed], dtype=np.int64)
     return Plan(length, flat[:, 0], flat[:, 1], flat[:, 2], edges)
+
+
+def padded(tokens: Ints, rows: int) -> Ints:
+    """Tokens in each of `rows` sequences, of which the last ones are empty."""
+    return np.pad(tokens, (0, rows - len(tokens)))
 
 
 def assemble(

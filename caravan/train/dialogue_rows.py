@@ -1,0 +1,103 @@
+"""Fine-tuning sequences: several dialogues packed into one, with the features of their media in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from caravan.recipe.train import FinetuneConfig
+from caravan.train.dialogues import MediaStore, Prepared
+from caravan.train.mix import Ints, Mixture
+from caravan.train.pack import Plan, assemble, pack, padded, steps_for
+
+
+@dataclass(frozen=True)
+class Sense:
+    """How the model takes one kind of media.
+
+    Attributes:
+        argument: of the model's forward pass: input_features, speech_states, pixel_values or vision_states.
+        store: the media.
+        features: from a row of the store to an array whose first axis counts windows or pictures.
+    """
+
+    argument: str
+    store: MediaStore
+    features: Callable[[int], NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class DialogueRows:
+    """The sequences of a fine-tuning run.
+
+    Attributes:
+        prepared: the dialogues. order: the dialogue at each position of the run.
+        plan: which position stands in which sequence.
+        rows: sequences, the empty ones that fill up the last batch included.
+        pad: id that fills a sequence up.
+        senses: how media become the model's arguments.
+    """
+
+    prepared: Prepared
+    order: Ints
+    plan: Plan
+    rows: int
+    pad: int
+    senses: tuple[Sense, ...] = ()
+
+    @property
+    def tokens(self) -> Ints:
+        return padded(self.plan.tokens, self.rows)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> dict[str, NDArray[Any]]:
+        dialogues = [int(self.order[position]) for position, _, _ in self.plan.pieces(row)]
+        result: dict[str, NDArray[Any]] = dict(
+            assemble([self.prepared.piece(dialogue) for dialogue in dialogues], self.plan.length, self.pad)
+        )
+        for sense in self.senses:
+            arrays = [sense.features(int(item)) for dialogue in dialogues for item in sense.store.of(dialogue)]
+            if arrays:
+                result[sense.argument] = np.concatenate(arrays)
+        return result
+
+
+def plan_dialogues(prepared: Prepared, config: FinetuneConfig, seed: int, pad: int) -> DialogueRows:
+    """Plan a whole fine-tuning run.
+
+    Tasks of one weight are one source: with equal weights every dialogue comes exactly once in an epoch.
+    """
+    weight_N = np.array([config.weights.get(task, 1.0) for task in prepared.tasks])
+    weights = [weight for weight in np.unique(weight_N) if weight > 0]
+    members = [np.flatnonzero(weight_N == weight) for weight in weights]
+    share = tuple(float(weight * len(member)) for weight, member in zip(weights, members, strict=True))
+    wanted = None if config.steps is None else config.steps * config.batch
+    per_epoch = sum(map(len, members))
+    positions = round(config.epochs * per_epoch)
+    while True:
+        mixture = Mixture(tuple(map(len, members)), share, share, positions, seed=seed)
+        source_N, member_N = mixture.draw(0, positions)
+        order = np.empty_like(member_N)
+        for source, member in enumerate(members):
+            order[source_N == source] = member[member_N[source_N == source]]
+        plan = pack(prepared.lengths[order], config.length, split=False, rows=wanted)
+        if wanted is None or len(plan) >= wanted:
+            break
+        positions *= 2
+    return DialogueRows(prepared, order, plan, steps_for(len(plan), config.batch) * config.batch, pad)
+
+
+def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch: input_ids, position_ids and labels [B, T]; features of all media, in order, where there are any."""
+    batch = {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0] if rows[0][key].ndim == 1}
+    for argument in {key for row in rows for key in row} - batch.keys():
+        arrays = [row[argument] for row in rows if argument in row]
+        batch[argument] = torch.from_numpy(np.concatenate(arrays).astype(np.float32, copy=False))
+    return batch

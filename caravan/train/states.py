@@ -1,0 +1,106 @@
+"""What frozen encoders say, computed once and kept on disk: from then on, an epoch does not run them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from caravan.core.files import full_disk_named
+from caravan.core.progress import track
+from caravan.media.features import MediaSpec, audio_features, image_features
+from caravan.train.dialogue_rows import Sense
+from caravan.train.dialogues import MediaStore, Prepared
+
+BATCH = 8
+KEPT = np.dtype(np.float16)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One frozen encoder and how it is fed.
+
+    Attributes:
+        name: speech or vision.
+        store: its media.
+        windows: how many inputs each medium gives.
+        features: the inputs of one medium, [windows, ...].
+        encode: inputs to states [windows, positions, width].
+    """
+
+    name: str
+    store: MediaStore
+    windows: NDArray[np.int64]
+    features: Callable[[int], NDArray[np.floating]]
+    encode: Callable[[torch.Tensor], torch.Tensor]
+
+
+def encoders_of(model: Any, spec: MediaSpec, prepared: Prepared) -> list[Encoder]:
+    """The encoders of a fused model for which there are media."""
+    found = []
+    audio, image = prepared.audio, prepared.image
+    if spec.n_mels and len(audio.sizes):
+        windows = audio.sizes // spec.audio_tokens_per_window
+        found.append(
+            Encoder(
+                "speech", audio, windows, lambda row: audio_features(audio.read(row), spec), model.model.encode_speech
+            )
+        )
+    if spec.image_size and len(image.sizes):
+        found.append(
+            Encoder(
+                "vision",
+                image,
+                image.sizes,
+                lambda row: image_features(image.read(row), spec)[None],
+                model.model.encode_image,
+            )
+        )
+    return found
+
+
+def sense_of(encoder: Encoder, dialogues: NDArray[np.int64], folder: Path, budget_gb: float, autocast: bool) -> Sense:
+    """How an encoder takes part in a run over these dialogues.
+
+    Its states are kept if some medium comes more than once and they fit into the budget of disk; otherwise it runs in
+    every forward pass.
+    """
+    uses = int(np.diff(encoder.store.edges)[dialogues].sum())
+    shape = _run(encoder, encoder.features(0)[:1], autocast).shape[1:]
+    size = int(encoder.windows.sum()) * int(np.prod(shape)) * KEPT.itemsize
+    if uses > len(encoder.windows) and size <= budget_gb * 1e9:
+        return Sense(f"{encoder.name}_states", encoder.store, _keep(encoder, folder, shape, autocast))
+    argument = "input_features" if encoder.name == "speech" else "pixel_values"
+    return Sense(argument, encoder.store, encoder.features)
+
+
+def _keep(
+    encoder: Encoder, folder: Path, shape: tuple[int, ...], autocast: bool
+) -> Callable[[int], NDArray[np.floating]]:
+    """Run the encoder once over all media, going on where a killed run stopped; then read its states."""
+    record = int(np.prod(shape)) * KEPT.itemsize
+    edges = np.concatenate([[0], np.cumsum(encoder.windows)])
+    file = folder / f"{encoder.name}.states"
+    with full_disk_named(file), file.open("ab") as stream:
+        done = int(np.searchsorted(edges, stream.tell() // record, side="right")) - 1
+        stream.truncate(int(edges[done]) * record)
+        with track(f"encoding {encoder.name}", len(encoder.windows) - done, unit="medium") as bar:
+            for begin in range(done, len(encoder.windows), BATCH):
+                rows = range(begin, min(begin + BATCH, len(encoder.windows)))
+                inputs = np.concatenate([encoder.features(row) for row in rows])
+                stream.write(_run(encoder, inputs, autocast).tobytes())
+                bar.advance(len(rows))
+    states = np.memmap(file, KEPT, mode="r", shape=(int(edges[-1]), *shape))
+    return lambda row: states[edges[row] : edges[row + 1]]
+
+
+def _run(encoder: Encoder, inputs: NDArray[np.floating], autocast: bool) -> NDArray[np.float16]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=autocast):
+        states = encoder.encode(torch.from_numpy(inputs))
+    return states.float().cpu().numpy().astype(KEPT)
