@@ -21,6 +21,7 @@ from caravan.core.errors import CaravanError
 from caravan.serve import protocol
 from caravan.serve.assistant import Assistant, Sampling
 from caravan.serve.client import Piece
+from caravan.serve.conversation import SENSES
 from caravan.serve.errors import RequestError, body_of, error_body, status_of
 from caravan.serve.limit import BodyLimit
 from caravan.serve.protocol import ChatRequest, Label
@@ -67,7 +68,8 @@ def _add_facts(app: FastAPI, assistant: Assistant) -> None:
     @app.get("/health")
     async def health() -> dict[str, Any]:
         facts = assistant.client.facts()
-        return {"status": "ok", "model": assistant.name, "context": facts.context, "senses": sorted(facts.senses)}
+        senses = sorted(facts.senses & SENSES.keys())
+        return {"status": "ok", "model": assistant.name, "context": facts.context, "senses": senses}
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

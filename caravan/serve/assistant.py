@@ -45,6 +45,14 @@ class Assistant:
         self.metrics = Metrics()
         self._decoding = anyio.CapacityLimiter(DECODING_THREADS)
 
+    @property
+    def description(self) -> str:
+        """What the model can do, in a sentence."""
+        senses = self.renderer.senses
+        able = ["reads", *(["hears"] if "audio" in senses else []), *(["sees"] if "vision" in senses else [])]
+        *first, last = able
+        return f"{self.name} {', '.join(first)}{' and ' if first else ''}{last}, and answers in writing."
+
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """Answer piece by piece. Closing the iterator ends the work of the engine on it.
 

@@ -1,4 +1,4 @@
-"""From messages to what the engine is handed: checked, decoded, encoded anew, rendered. HTTP, web and terminal share it."""
+"""From messages to what the engine is handed: checked, decoded, encoded anew, rendered. All three chats share it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,10 @@ class Metrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         self.answers = Counter(
-            "caravan_answers", "answers by outcome: answered, refused, failed, cancelled", ["outcome"], registry=registry
+            "caravan_answers",
+            "by outcome: answered, refused, failed, cancelled",
+            ["outcome"],
+            registry=registry,
         )
         self.tokens = Counter("caravan_tokens", "tokens by kind: prompt, completion", ["kind"], registry=registry)
         self.seconds = Histogram("caravan_answer_seconds", "time from request to last piece", registry=registry)

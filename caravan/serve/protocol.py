@@ -188,7 +188,7 @@ def validation_body(faults: Sequence[Any]) -> dict[str, Any]:
 
 
 def _path(location: Sequence[str | int]) -> str:
-    """`("messages", 0, "content")` as `messages[0].content`; the names that pydantic gives to kinds of part left out."""
+    """`("messages", 0, "content")` as `messages[0].content`; what pydantic adds for the kind of a part left out."""
     path = ""
     for index, name in enumerate(location):
         if isinstance(name, int):
