@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import initialization
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from caravan.core.errors import ModelError
 
@@ -42,7 +44,7 @@ class Projector(nn.Module):
                 initialization.normal_(module.weight, mean=0.0, std=module.in_features**-0.5)
                 if module.bias is not None:
                     initialization.zeros_(module.bias)
-            elif isinstance(module, nn.RMSNorm):
+            elif isinstance(module, LlamaRMSNorm):
                 initialization.ones_(module.weight)
 
 
@@ -59,9 +61,9 @@ class StackProjector(Projector):
         super().__init__()
         self.stack = stack
         hidden = hidden or text_width
-        self.norm_pre = nn.RMSNorm(stack * width, eps=1e-6)
+        self.norm_pre = LlamaRMSNorm(stack * width)
         self.linear_1 = nn.Linear(stack * width, 2 * hidden, bias=False)
-        self.norm_mid = nn.RMSNorm(hidden, eps=1e-6)
+        self.norm_mid = LlamaRMSNorm(hidden)
         self.linear_2 = nn.Linear(hidden, text_width, bias=False)
 
     def tokens(self, positions: int) -> int:
@@ -83,7 +85,7 @@ class PixelShuffleProjector(Projector):
         super().__init__()
         self.scale = scale
         hidden = hidden or text_width
-        self.norm = nn.RMSNorm(scale * scale * width, eps=1e-6)
+        self.norm = LlamaRMSNorm(scale * scale * width)
         self.linear_1 = nn.Linear(scale * scale * width, hidden, bias=False)
         self.linear_2 = nn.Linear(hidden, text_width, bias=False)
 
@@ -210,16 +212,18 @@ def build_projector(sense: Sense, options: Mapping[str, Any], width: int, text_w
     kind = PROJECTORS.get(str(name))
     if kind is None or sense not in kind.senses:
         fitting = [key for key, value in PROJECTORS.items() if sense in value.senses]
-        raise ModelError(f"no such {sense} projector", expected=", ".join(fitting), got=name, fix="name one of these")
-    try:
-        return kind.module(width, text_width, **given)
-    except TypeError as error:
         raise ModelError(
-            f"the {sense} projector {name} cannot be built",
-            expected="options that it has",
-            got=f"{given} ({error})",
-            fix="see PROJECTORS in caravan/models/projectors.py",
-        ) from error
+            f"no such {sense} projector", expected=", ".join(fitting), got=str(name), fix="name one of these"
+        )
+    known = [key for key in signature(kind.module).parameters if key not in ("width", "text_width")]
+    if not all(key in known and isinstance(value, int) and value > 0 for key, value in given.items()):
+        raise ModelError(
+            f"the {sense} projector {name} cannot be built so",
+            expected=f"whole numbers from 1 for {', '.join(known)}",
+            got=", ".join(f"{key}: {value}" for key, value in given.items()),
+            fix="leave an option out to have its default",
+        )
+    return kind.module(width, text_width, **given)
 
 
 def stack_frames(x_BPd: Tensor, k: int) -> Tensor:
@@ -245,7 +249,7 @@ def stacked(positions: int, k: int) -> int:
     Raises:
         ModelError: k does not divide it.
     """
-    if k < 1 or positions % k:
+    if positions % k:
         divisors = [n for n in range(1, 51) if positions % n == 0]
         raise ModelError(
             "the stack factor does not divide the encoder's positions",
@@ -259,7 +263,7 @@ def stacked(positions: int, k: int) -> int:
 def _grid(positions: int, s: int) -> int:
     """Patches on a side of a square picture."""
     side = round(positions**0.5)
-    if side * side != positions or s < 1 or side % s:
+    if side * side != positions or side % s:
         raise ModelError(
             "the patches do not fall into squares",
             expected=f"a square number of patches whose side is a multiple of {s}",

@@ -1,0 +1,181 @@
+"""What each projector computes, against the same maths written with numpy in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caravan.core.errors import ModelError
+from caravan.models.projectors import (
+    PROJECTORS,
+    LinearProjector,
+    MlpProjector,
+    PixelShuffleProjector,
+    Projector,
+    StackProjector,
+    build_projector,
+    pixel_shuffle,
+    touch,
+)
+
+D, OUT = 6, 8
+
+
+def random(projector: Projector) -> dict[str, np.ndarray]:
+    """Give every parameter a random value, and return them in float64."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in projector.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    return {name: value.numpy().astype(np.float64) for name, value in projector.state_dict().items()}
+
+
+def states(positions: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((2, positions, D))
+
+
+def computed(projector: Projector, x: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return projector(torch.tensor(x, dtype=torch.float32)).numpy()
+
+
+def rms(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * weight
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+class TestMaths:
+    def test_stack_is_ultravox(self) -> None:
+        projector = StackProjector(D, OUT, stack=5, hidden=7)
+        w = random(projector)
+        x = states(15)
+        stacked = np.stack([np.concatenate([x[:, 5 * t + j] for j in range(5)], -1) for t in range(3)], 1)
+        both = rms(stacked, w["norm_pre.weight"]) @ w["linear_1.weight"].T
+        value, gate = both[..., :7], both[..., 7:]
+        expected = rms(value * gate / (1 + np.exp(-gate)), w["norm_mid.weight"]) @ w["linear_2.weight"].T
+        np.testing.assert_allclose(computed(projector, x), expected, rtol=1e-4, atol=1e-5)
+        assert expected.shape == (2, projector.tokens(15), OUT)
+
+    def test_pixel_shuffle_is_nemotron(self) -> None:
+        projector = PixelShuffleProjector(D, OUT, scale=2, hidden=7)
+        w = random(projector)
+        x = states(16)
+        grid = x.reshape(2, 4, 4, D)
+        squares = [
+            np.concatenate([grid[:, 2 * r + i, 2 * c + j] for i in range(2) for j in range(2)], -1)
+            for r in range(2)
+            for c in range(2)
+        ]
+        hidden = rms(np.stack(squares, 1), w["norm.weight"]) @ w["linear_1.weight"].T
+        expected = np.maximum(hidden, 0) ** 2 @ w["linear_2.weight"].T
+        np.testing.assert_allclose(computed(projector, x), expected, rtol=1e-4, atol=1e-5)
+        assert expected.shape == (2, projector.tokens(16), OUT)
+
+    def test_mlp_is_llava(self) -> None:
+        projector = MlpProjector(D, OUT, hidden=7)
+        w = random(projector)
+        x = states(9)
+        hidden = gelu_tanh(x @ w["linear_1.weight"].T + w["linear_1.bias"])
+        expected = hidden @ w["linear_2.weight"].T + w["linear_2.bias"]
+        np.testing.assert_allclose(computed(projector, x), expected, rtol=1e-4, atol=1e-5)
+        assert projector.tokens(9) == 9
+
+    def test_linear(self) -> None:
+        projector = LinearProjector(D, OUT, stack=3)
+        w = random(projector)
+        x = states(9)
+        expected = x.reshape(2, 3, 3 * D) @ w["linear.weight"].T + w["linear.bias"]
+        np.testing.assert_allclose(computed(projector, x), expected, rtol=1e-4, atol=1e-5)
+
+    @given(cells=st.integers(1, 5), s=st.integers(1, 4))
+    @settings(max_examples=20, deadline=None)
+    def test_pixel_shuffle_loses_nothing(self, cells: int, s: int) -> None:
+        side = cells * s
+        x = torch.arange(side * side * D, dtype=torch.float32).reshape(1, side * side, D)
+        shuffled = pixel_shuffle(x, s)
+        assert shuffled.shape == (1, cells * cells, s * s * D)
+        assert sorted(shuffled.flatten().tolist()) == x.flatten().tolist()
+        # The first cell holds the first s patches of the first row, before those of the second.
+        assert shuffled[0, 0, : s * D].tolist() == x[0, :s].flatten().tolist()
+
+
+class TestTable:
+    @pytest.mark.parametrize("name", PROJECTORS)
+    def test_gguf_names_every_tensor_once(self, name: str) -> None:
+        kind = PROJECTORS[name]
+        if kind.gguf is None:
+            return
+        module = kind.module(D, OUT)
+        assert set(kind.gguf.tensors) == set(module.state_dict())
+        assert len(set(kind.gguf.tensors.values())) == len(kind.gguf.tensors)
+        assert kind.gguf.sense in kind.senses
+
+    @pytest.mark.parametrize("name", PROJECTORS)
+    def test_documented(self, name: str) -> None:
+        assert "Tokens: " in (PROJECTORS[name].module.__doc__ or "")
+
+    @pytest.mark.parametrize(("name", "kind"), PROJECTORS.items())
+    def test_starts_at_unit_gain_and_is_deterministic(self, name: str, kind: object) -> None:
+        def start() -> Projector:
+            torch.manual_seed(0)
+            projector = PROJECTORS[name].module(64, 256)
+            projector.initialise()
+            return projector
+
+        first, second = start(), start()
+        assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+        x = torch.randn(1, 100, 64) if name != "pixel_shuffle" else torch.randn(1, 64, 64)
+        assert 0.2 < float(first(x).detach().std()) < 3
+
+    @pytest.mark.parametrize("name", PROJECTORS)
+    def test_touch_is_zero_and_reaches_every_parameter(self, name: str) -> None:
+        projector = PROJECTORS[name].module(D, OUT)
+        nothing = touch(projector, 100, D)
+        nothing.backward()
+        assert float(nothing.detach()) == 0.0
+        assert all(parameter.grad is not None for parameter in projector.parameters())
+        assert all(not parameter.grad.any() for parameter in projector.parameters() if parameter.grad is not None)
+
+
+class TestBuild:
+    def test_options_of_none_are_the_defaults(self) -> None:
+        projector = build_projector("speech", {"name": "stack", "stack": None, "hidden": None}, D, OUT)
+        assert isinstance(projector, StackProjector)
+        assert (projector.stack, projector.linear_2.in_features) == (10, OUT)
+
+    @pytest.mark.parametrize(
+        ("sense", "options", "message"),
+        [
+            ("speech", {"name": "qformer"}, r"no such speech projector[\s\S]*stack, mlp, linear[\s\S]*qformer"),
+            ("speech", {"name": "pixel_shuffle"}, r"no such speech projector[\s\S]*stack, mlp, linear"),
+            ("vision", {}, r"no such vision projector[\s\S]*pixel_shuffle, mlp, linear[\s\S]*None"),
+            (
+                "vision",
+                {"name": "mlp", "scale": 2},
+                r"vision projector mlp cannot be built so[\s\S]*for stack, hidden[\s\S]*scale: 2",
+            ),
+            ("speech", {"name": "stack", "stack": 0}, r"whole numbers from 1 for stack, hidden[\s\S]*got: stack: 0"),
+            ("speech", {"name": "stack", "stack": "5"}, "whole numbers"),
+        ],
+    )
+    def test_wrong_options(self, sense: str, options: dict[str, object], message: str) -> None:
+        with pytest.raises(ModelError, match=message):
+            build_projector(sense, options, D, OUT)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("k", [7, 8, 1501])
+    def test_stack_that_does_not_divide(self, k: int) -> None:
+        with pytest.raises(ModelError, match=r"does not divide[\s\S]*1, 2, 3, 4, 5, 6, 10, 12, 15[\s\S]*stack"):
+            StackProjector(D, OUT, stack=k).tokens(1500)
+
+    @pytest.mark.parametrize("positions", [15, 9])
+    def test_patches_that_are_no_square(self, positions: int) -> None:
+        with pytest.raises(ModelError, match=r"do not fall into squares[\s\S]*patches"):
+            PixelShuffleProjector(D, OUT, scale=2)(torch.zeros(1, positions, D))
