@@ -318,7 +318,8 @@ class Engine:
         probabilities are those before that.
         """
         letter = self.tokenize("a")[0]
-        body = completion_request(prompt, media, self.marker, max_tokens=1)
+        # The same prompt was often completed just before: its media need not be encoded again.
+        body = completion_request(prompt, media, self.marker, max_tokens=1, cache_prompt=True)
         body |= {"n_probs": top, "logit_bias": [[letter, 1e6]]}
         step = self._json("POST", "/completion", body)["completion_probabilities"][0]
         return {item["id"]: item["logprob"] for item in step["top_logprobs"]}

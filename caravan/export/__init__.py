@@ -1,0 +1,1 @@
+"""Export: a model to GGUF files for llama.cpp, checked against torch."""
