@@ -1,0 +1,169 @@
+"""Dialogues, clips and pictures of the sample world, each row a pure function of seed, split and number."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from caravan.records import AudioPart, Dialogue, ImagePart, Media, Message, Part
+from caravan.samples.pictures import draw, png
+from caravan.samples.questions import PICTURE_KINDS, Turn, chat_turn, phrase, scene_turn, spoken_turn
+from caravan.samples.text import draw_fact, tell
+from caravan.samples.voices import Utterance, draw_utterance
+from caravan.samples.words import Words, words
+from caravan.samples.world import HANDS_OF, Scene, Split, draw_scene, stream
+
+TASKS = ("chat", "picture", "speech", "both")
+_TASK_WEIGHTS = (25, 35, 25, 15)
+_SPOKEN_TASKS = ("speech", "both")
+QUESTION_KINDS = tuple(sorted({kind for kinds, _ in PICTURE_KINDS.values() for kind in kinds}))
+_SCENE_GROUPS: dict[str, tuple[Split, Split]] = {  # sides of the split: combinations, styles
+    "unseen combination+style": ("test", "test"),
+    "unseen combination": ("test", "train"),
+    "unseen style": ("train", "test"),
+    "unseen phrasing": ("train", "train"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A spoken sentence: 16 kHz mono WAV, what is said, in which language and voice."""
+
+    audio: bytes
+    text: str
+    language: str
+    voice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture: PNG, its caption in every language, its drawing style (or hand) and what it shows."""
+
+    image: bytes
+    names: dict[str, str]
+    style: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A dialogue before its media are made. `turns` are questions and answers; media belong to the first."""
+
+    id: str
+    language: str
+    task: str
+    turns: tuple[Turn, ...]
+    group: str
+    scene: Scene | None = None
+    picture_seed: int = 0
+    utterance: Utterance | None = None
+    picture_first: bool = True
+
+
+def plan_dialogue(
+    seed: int, split: Split, number: int, languages: Sequence[str], spoken: Sequence[str], per_task: int = 0
+) -> Plan:
+    """What dialogue `number` will be.
+
+    In training, task and language are drawn; the test split goes through them in turn, `per_task` rows of each.
+    """
+    rng = stream(seed, "dialogue", split, number)
+    if split == "test":
+        cells = test_cells(languages, spoken)
+        task, code = cells[number // per_task]
+    else:
+        tasks = [task for task in TASKS if spoken or task not in _SPOKEN_TASKS]
+        task = rng.choices(tasks, [_TASK_WEIGHTS[TASKS.index(name)] for name in tasks])[0]
+        code = rng.choice(spoken if task in _SPOKEN_TASKS else languages)
+    make = {"chat": _plan_chat, "picture": _plan_picture, "speech": _plan_speech, "both": _plan_both}[task]
+    return make(f"samples-{split}-{number}", rng, words(code), split, spoken)
+
+
+def test_cells(languages: Sequence[str], spoken: Sequence[str]) -> list[tuple[str, str]]:
+    """Every task with every language that has it."""
+    return [(task, code) for task in TASKS for code in (spoken if task in _SPOKEN_TASKS else languages)]
+
+
+def _plan_chat(name: str, rng: random.Random, language: Words, split: Split, spoken: Sequence[str]) -> Plan:
+    turns = [chat_turn(rng, language, split)]
+    if split == "train" and rng.random() < 0.1:
+        turns.append(chat_turn(rng, language, split))
+    return Plan(name, language.code, "chat", tuple(turns), turns[0].group)
+
+
+def _plan_picture(name: str, rng: random.Random, language: Words, split: Split, spoken: Sequence[str]) -> Plan:
+    scene, group = _scene(rng, split)
+    if split == "train":
+        turns = [scene_turn(rng, language, scene) for _ in range(2 if rng.random() < 0.15 else 1)]
+        first = rng.random() < 0.75
+    else:
+        turns = [scene_turn(rng, language, scene, "test" if group == "unseen phrasing" else "train")]
+        first = True
+    return Plan(name, language.code, "picture", tuple(turns), group, scene, rng.getrandbits(32), picture_first=first)
+
+
+def _plan_speech(name: str, rng: random.Random, language: Words, split: Split, spoken: Sequence[str]) -> Plan:
+    turn = spoken_turn(rng, language, spoken)
+    utterance = draw_utterance(rng, turn.question, language.code, split)
+    group = "unseen voice" if split == "test" else ""
+    return Plan(name, language.code, "speech", (turn,), group, utterance=utterance)
+
+
+def _plan_both(name: str, rng: random.Random, language: Words, split: Split, spoken: Sequence[str]) -> Plan:
+    scene = draw_scene(rng, split, split)
+    turn = scene_turn(rng, language, scene)
+    utterance = draw_utterance(rng, turn.question, language.code, split)
+    unseen = "hand" if scene.kind == "digit" else "combination+style"
+    group = f"unseen voice+{unseen}" if split == "test" else ""
+    return Plan(name, language.code, "both", (turn,), group, scene, rng.getrandbits(32), utterance)
+
+
+def _scene(rng: random.Random, split: Split) -> tuple[Scene, str]:
+    """A scene and what of it is held out; most test scenes are both a new combination and in a new style."""
+    if split == "train":
+        return draw_scene(rng, "train", "train"), ""
+    what = rng.choices(tuple(_SCENE_GROUPS), (64, 10, 10, 16))[0]
+    scene = draw_scene(rng, *_SCENE_GROUPS[what])
+    if scene.kind == "digit" and what != "unseen phrasing":
+        # A digit has no combination of colour and shape: what is new is the hand.
+        return replace(scene, style=rng.choice(HANDS_OF["test"])), "unseen hand"
+    return scene, what
+
+
+def build_dialogue(plan: Plan, audio: bytes) -> Dialogue:
+    """The dialogue of a plan, its picture drawn and its clip in place of the words of the first question."""
+    question: list[Part | str] = [AudioPart(Media(bytes=audio))] if plan.utterance else [plan.turns[0].question]
+    if plan.scene is not None:
+        image = ImagePart(Media(bytes=png(draw(plan.scene, random.Random(plan.picture_seed)))))
+        question.insert(0 if plan.picture_first else 1, image)
+    messages = [Message.of("user", *question), Message.of("assistant", plan.turns[0].answer)]
+    for turn in plan.turns[1:]:
+        messages += [Message.of("user", turn.question), Message.of("assistant", turn.answer)]
+    source = f"samples/{plan.task}/{plan.turns[0].kind}"
+    return Dialogue(plan.id, plan.language, plan.task, tuple(messages), source, plan.group)
+
+
+def plan_clip(seed: int, split: Split, number: int, spoken: Sequence[str]) -> tuple[str, Utterance]:
+    """A sentence of the kinds that people say to the assistant, or that documents hold, and how it is said."""
+    rng = stream(seed, "clip", split, number)
+    language = words(spoken[number % len(spoken)])
+    what = rng.random()
+    if what < 0.45:
+        text = spoken_turn(rng, language, spoken).question
+    elif what < 0.75:
+        text = phrase(rng, language, rng.choice(QUESTION_KINDS), "train")
+    elif what < 0.85:
+        text = rng.choice(language.prose)
+    else:
+        text = tell(language, draw_fact(rng, (language.code,), aloud=True))
+    return text, draw_utterance(rng, text, language.code, split)
+
+
+def picture(seed: int, split: Split, number: int, languages: Sequence[str]) -> Picture:
+    """Picture `number` with its captions; in the test split an unseen combination and style, or an unseen hand."""
+    rng = stream(seed, "picture", split, number)
+    scene = draw_scene(rng, split, split)
+    names = {code: words(code).caption(scene) for code in languages}
+    return Picture(png(draw(scene, rng)), names, scene.style, asdict(scene))

@@ -1,0 +1,242 @@
+"""Pictures of the world, drawn with Pillow: 64 x 64 RGB, drawn four times as large and scaled down."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caravan.core.errors import MissingDependencyError
+from caravan.samples.shapes import (
+    SHAPE_POINTS,
+    Polygon,
+    digit_strokes,
+    placed,
+    segment_strokes,
+    transform,
+)
+from caravan.samples.world import Scene
+
+try:
+    from PIL import Image, ImageChops, ImageDraw, ImageFont
+except ImportError as _error:
+    raise MissingDependencyError("Pillow", "vision", needed_for="drawing the sample world") from _error
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+SIZE = 64
+_SCALE = 4
+_LARGE = SIZE * _SCALE
+
+RGB = tuple[int, int, int]
+_RGB: dict[str, RGB] = {
+    "red": (214, 30, 36), "green": (28, 150, 52), "blue": (32, 76, 214), "yellow": (250, 222, 30),
+    "black": (14, 14, 16), "white": (252, 252, 252), "purple": (132, 36, 172), "orange": (246, 132, 16),
+}  # fmt: skip
+# Muted, so that no background passes for one of the colours.
+_BACKGROUNDS: tuple[RGB, ...] = (
+    (178, 178, 178), (196, 184, 160), (150, 168, 186), (164, 188, 166), (188, 168, 180), (140, 146, 150),
+)  # fmt: skip
+_CENTRES = {"top_left": (18, 18), "top_right": (46, 18), "bottom_left": (18, 46), "bottom_right": (46, 46)}
+
+
+def _near(rng: random.Random, colour: RGB, spread: int) -> RGB:
+    r, g, b = (min(255, max(0, channel + rng.randint(-spread, spread))) for channel in colour)
+    return r, g, b
+
+
+def _blend(a: RGB, b: RGB, share: float) -> RGB:
+    red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    return red, green, blue
+
+
+def _jittered(rng: random.Random, points: Polygon, spread: float) -> Polygon:
+    return [(x + rng.uniform(-spread, spread), y + rng.uniform(-spread, spread)) for x, y in points]
+
+
+def _stroke(draw: ImageDraw.ImageDraw, points: Polygon, fill: RGB | int, width: float) -> None:
+    """A line with round joints and ends."""
+    draw.line(points, fill=fill, width=round(width), joint="curve")
+    r = width / 2
+    for x, y in (points[0], points[-1]):
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
+
+
+def _mask(polygon: Polygon) -> Picture:
+    mask = Image.new("L", (_LARGE, _LARGE), 0)
+    ImageDraw.Draw(mask).polygon(polygon, fill=255)
+    return mask
+
+
+def _hatching(rng: random.Random) -> Picture:
+    """Parallel slanted lines over the whole canvas."""
+    pattern = Image.new("L", (_LARGE, _LARGE), 0)
+    draw = ImageDraw.Draw(pattern)
+    step, slope = rng.randint(13, 17), rng.choice((-1.0, -0.5, 0.5, 1.0))
+    for offset in range(-_LARGE, 2 * _LARGE, step):
+        draw.line((offset, 0, offset + slope * _LARGE, _LARGE), fill=255, width=rng.randint(6, 8))
+    return pattern
+
+
+def _checks(rng: random.Random) -> Picture:
+    pattern = Image.new("L", (_LARGE, _LARGE), 0)
+    draw = ImageDraw.Draw(pattern)
+    side = rng.randint(14, 20)
+    for row in range(0, _LARGE, side):
+        for column in range((row // side % 2) * side, _LARGE, 2 * side):
+            draw.rectangle((column, row, column + side - 1, row + side - 1), fill=255)
+    return pattern
+
+
+def _stipple(rng: random.Random) -> Picture:
+    """Round dots in staggered rows, none quite in its place."""
+    pattern = Image.new("L", (_LARGE, _LARGE), 0)
+    draw = ImageDraw.Draw(pattern)
+    step = rng.randint(11, 13)
+    for row, y in enumerate(range(0, _LARGE, step)):
+        for column in range((row % 2) * step // 2, _LARGE, step):
+            x, r = column + rng.uniform(-1.5, 1.5), rng.uniform(4.2, 5.2)
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
+    return pattern
+
+
+def _gradient(rng: random.Random, colour: RGB) -> Picture:
+    """From a darker to a lighter tone of a colour that stays the same colour."""
+    ramp = Image.linear_gradient("L").resize((_LARGE, _LARGE)).rotate(rng.choice((0, 90, 180, 270)))
+    dark, light = _blend(colour, (0, 0, 0), 0.28), _blend(colour, (255, 255, 255), 0.28)
+    return Image.composite(Image.new("RGB", ramp.size, light), Image.new("RGB", ramp.size, dark), ramp)
+
+
+def _draw_shape(rng: random.Random, canvas: Picture, polygon: Polygon, colour: RGB, style: str) -> None:
+    draw = ImageDraw.Draw(canvas)
+    closed = [*polygon, polygon[0], polygon[1]]
+    if style in ("flat", "noisy"):
+        draw.polygon(polygon, fill=colour)
+    elif style == "outline":
+        _stroke(draw, closed, colour, rng.uniform(9, 13))
+    elif style == "sketch":
+        for _ in range(3):
+            _stroke(draw, _jittered(rng, closed, 4.0), colour, rng.uniform(4, 6))
+    elif style == "gradient":
+        canvas.paste(_gradient(rng, colour), (0, 0), _mask(polygon))
+    elif style == "checked":
+        draw.polygon(polygon, fill=_blend(colour, (128, 128, 128), 0.35))
+        canvas.paste(colour, (0, 0, _LARGE, _LARGE), ImageChops.multiply(_mask(polygon), _checks(rng)))
+    else:
+        pattern = _hatching(rng) if style == "hatched" else _stipple(rng)
+        canvas.paste(colour, (0, 0, _LARGE, _LARGE), ImageChops.multiply(_mask(polygon), pattern))
+        if style == "hatched":
+            _stroke(draw, closed, colour, 4)
+
+
+def _places(rng: random.Random, scene: Scene) -> Iterator[tuple[float, float, float]]:
+    """Centre and radius of every object of a scene, in points of the finished picture."""
+    if scene.kind == "many":
+        for cell in rng.sample(range(9), scene.count):
+            x, y = 11.5 + 20.5 * (cell % 3), 11.5 + 20.5 * (cell // 3)
+            yield x + rng.uniform(-1.5, 1.5), y + rng.uniform(-1.5, 1.5), rng.uniform(8.0, 9.5)
+    elif scene.position == "middle":
+        yield 32 + rng.uniform(-3, 3), 32 + rng.uniform(-3, 3), rng.uniform(12, 20)
+    else:
+        x, y = _CENTRES[scene.position]
+        yield x + rng.uniform(-2.5, 2.5), y + rng.uniform(-2.5, 2.5), rng.uniform(12, 15)
+
+
+def _draw_digit(rng: random.Random, canvas: Picture, scene: Scene, colour: RGB) -> None:
+    """A digit in one of the hands: type, displays, or strokes of pen, pencil, child or brush."""
+    x, y = (_SCALE * (32 + rng.uniform(-5, 5)) for _ in range(2))
+    height = _SCALE * rng.uniform(15, 23)
+    draw = ImageDraw.Draw(canvas)
+    hand = scene.style
+    if hand in ("print", "bold", "italic", "typewriter"):
+        mask = _type(scene.digit, hand, round(height * 2))
+        canvas.paste(colour, (round(x - mask.width / 2), round(y - mask.height / 2)), mask)
+        return
+    if hand == "dots":
+        _draw_dots(draw, scene.digit, x, y, height, colour)
+        return
+    width = {"segments": 0.26, "pen": 0.2, "pencil": 0.12, "child": 0.22, "brush": 0.34}[hand] * height
+    loose = {"segments": 0.0, "pen": 3.0, "pencil": 4.0, "child": 9.0, "brush": 5.0}[hand]
+    slant = {"segments": 0.1, "pen": rng.uniform(0.0, 0.25), "brush": rng.uniform(0.1, 0.4)}.get(hand, 0.0)
+    angle = rng.uniform(-14, 14) if hand == "child" else rng.uniform(-5, 5) if hand != "segments" else 0.0
+    narrow = rng.uniform(0.75, 1.1)
+    move = transform(x, y, height * narrow, height, angle, slant)
+    strokes = segment_strokes(scene.digit) if hand == "segments" else digit_strokes(scene.digit, rng.randrange(2))
+    for stroke in strokes:
+        # Few displaced corners look drawn; many look like noise, so long curves are displaced less.
+        spread = loose if len(stroke) < 8 else loose / 4
+        _stroke(draw, _jittered(rng, placed(stroke, move), spread), colour, width)
+
+
+def _type(digit: int, hand: str, height: int) -> Picture:
+    """A mask of a digit in one of Pillow's own two typefaces, as tall as `height`."""
+    if hand == "typewriter":
+        small = ImageFont.load_default_imagefont().getmask(str(digit))
+        mask = Image.frombytes("L", small.size, bytes(small))
+    else:
+        mask = Image.new("L", (160, 200), 0)
+        stroke = 6 if hand == "bold" else 0
+        ImageDraw.Draw(mask).text((40, 20), str(digit), fill=255, font=ImageFont.load_default(140), stroke_width=stroke)
+        if hand == "italic":
+            mask = mask.transform(mask.size, Image.Transform.AFFINE, (1, 0.35, -35, 0, 1, 0), Image.Resampling.BILINEAR)
+    mask = mask.crop(mask.getbbox())
+    return mask.resize((max(8, round(mask.width * height / mask.height)), height), Image.Resampling.BILINEAR)
+
+
+def _draw_dots(draw: ImageDraw.ImageDraw, digit: int, x: float, y: float, height: float, colour: RGB) -> None:
+    """A dot-matrix display: the typewriter's bitmap, a round dot for every point."""
+    small = ImageFont.load_default_imagefont().getmask(str(digit))
+    step = 2 * height / 9
+    bitmap = Image.frombytes("L", small.size, bytes(small))
+    left, top, right, bottom = bitmap.getbbox() or (0, 0, 1, 1)
+    for column in range(left, right):
+        for row in range(top, bottom):
+            if bitmap.getpixel((column, row)):
+                cx, cy = x + (column - (left + right - 1) / 2) * step, y + (row - (top + bottom - 1) / 2) * step
+                r = step * 0.46
+                draw.ellipse((cx - r, cy - r, cx + r, cy + r), fill=colour)
+
+
+def _clutter(rng: random.Random, draw: ImageDraw.ImageDraw, background: RGB) -> None:
+    """Small dashes in tones of the background, over it and over the object."""
+    for _ in range(rng.randint(8, 16)):
+        x, y = rng.uniform(0, _LARGE), rng.uniform(0, _LARGE)
+        end = (x + rng.uniform(-22, 22), y + rng.uniform(-22, 22))
+        draw.line((x, y, *end), fill=_near(rng, background, 40), width=rng.randint(3, 6))
+
+
+def draw(scene: Scene, rng: random.Random) -> Picture:
+    """A picture of a scene: 64 x 64, RGB. The same scene and random state give the same picture."""
+    background = _near(rng, rng.choice(_BACKGROUNDS), 10)
+    colour = _near(rng, _RGB[scene.colour], 8)
+    canvas = Image.new("RGB", (_LARGE, _LARGE), background)
+    if scene.kind == "digit":
+        _draw_digit(rng, canvas, scene, colour)
+    else:
+        angle = rng.uniform(-14, 14)
+        for x, y, radius in _places(rng, scene):
+            size = _SCALE * radius
+            move = transform(_SCALE * x, _SCALE * y, size * rng.uniform(0.92, 1.0), size, angle + rng.uniform(-4, 4))
+            _draw_shape(rng, canvas, placed(SHAPE_POINTS[scene.shape], move), colour, scene.style)
+    if scene.style == "noisy":
+        _clutter(rng, ImageDraw.Draw(canvas), background)
+    small = canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
+    spread = rng.uniform(10, 22) if scene.style == "noisy" else rng.choice((0, 0, 4, 8))
+    return _grain(rng, small, spread) if spread else small
+
+
+def _grain(rng: random.Random, picture: Picture, spread: float) -> Picture:
+    """Gaussian noise on every channel."""
+    noise = np.random.default_rng(rng.getrandbits(64)).normal(0.0, spread, (SIZE, SIZE, 3))
+    return Image.fromarray(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8))
+
+
+def png(picture: Picture) -> bytes:
+    """The picture as PNG bytes."""
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", compress_level=3)
+    return stream.getvalue()
