@@ -17,7 +17,7 @@ table { border-collapse: collapse; } th, td { text-align: start; padding: .25rem
   border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: end; font-variant-numeric: tabular-nums; }
 .good { color: var(--good); } .bad { color: var(--bad); } .quiet { color: var(--quiet); font-size: .85rem; }
-.scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
+.scroll { overflow-x: auto; } svg { width: 100%; height: auto; }
 .turns { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem; }
 .turn { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; }
 .turn p { margin: .3rem 0; overflow-wrap: anywhere; } .turn audio { width: 100%; height: 2.2rem; }
@@ -105,7 +105,7 @@ style="background: color-mix(in srgb, var(--good) {{ share | round | int }}%, tr
 {% if part.type == "text" %}
 <p dir="auto"><b lang="en" class="quiet">{{ part.role }}</b> {{ part.text }}</p>
 {% elif part.type == "audio" %}
-<audio controls preload="none" src="{{ part.uri }}"></audio>
+<audio controls preload="metadata" src="{{ part.uri }}"></audio>
 {% else %}
 <img alt="the picture that is asked about" src="{{ part.uri }}">
 {% endif %}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from caravan import samples
 from caravan.core.stage import StageContext
@@ -10,7 +11,7 @@ from caravan.instruct.build import asked, audio, image
 from caravan.instruct.tables import Item
 from caravan.recipe.instruct import SampleSource
 
-SPLITS = ("train", "test")
+SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
 
 
 def read(source: SampleSource, ctx: StageContext, name: str) -> Iterator[Item]:

@@ -85,7 +85,7 @@ def read_spoken_pictures(source: SpokenPictureSource, ctx: StageContext, name: s
         question = source.questions[draw(len(source.questions), "words", ctx.seed, identity)]
         messages = (
             Message.of("user", audio(clip), image(picture), question),
-            Message.of("assistant", source.yes if same else source.no),
+            Message.of("assistant", source.same if same else source.different),
         )
         return [Item(split, Dialogue(f"{identity}:both", language, "both", messages, name, group))]
 

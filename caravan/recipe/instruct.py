@@ -66,8 +66,8 @@ class SpokenPictureSource(Section):
     questions: list[str] = Field(
         ["Is this the number that you hear?"], min_length=1, description="the question, as text"
     )
-    yes: str = Field("yes", description="the answer when word and picture agree")
-    no: str = Field("no", description="the answer when they differ")
+    same: str = Field("yes", description="the answer when word and picture agree")
+    different: str = Field("no", description="the answer when they differ")
     heldout: dict[str, list[str]] = Field({}, description="values of columns of the recordings kept out of training")
     picture_share: float = Field(0.1, gt=0, lt=1, description="share of the pictures kept for the test")
 
