@@ -26,6 +26,7 @@ class TextSource(Section):
     language: str | None = Field(None, description="language of all of it, where known; otherwise it is identified")
     language_column: str | None = Field(None, description="column of each row's language, where known")
     id: str | None = Field(None, description="column of the id; default: file and row")
+    source_column: str | None = Field(None, description="column that says where a row is from; default: the file")
     format: Literal["parquet", "jsonl", "text"] | None = Field(None, description="default: by the file's suffix")
     documents: Literal["line", "file"] = Field("line", description="in plain text: what makes one document")
 
@@ -83,7 +84,7 @@ class LanguageRule(Section):
     )
     contradiction_characters: NonNegativeInt = Field(40, description="... and the text at least this long")
     restrict: bool = Field(False, description="choose among the run's languages only")
-    characters: PositiveInt = Field(2000, description="characters looked at, from the start of a document")
+    characters: PositiveInt = Field(1000, description="characters looked at, from the start of a document")
     short: NonNegativeInt = Field(100, description="up to this many characters both identifiers vote")
 
 
@@ -96,18 +97,18 @@ class RuleLimits(Section):
     min_characters: NonNegativeInt = Field(8, description="fewest characters")
     max_characters: PositiveInt = Field(1_000_000, description="most characters")
     max_broken: Share = Field(0.02, description="replacement characters and mojibake")
-    max_invisible: Share = Field(0.02, description="invisible and control characters")
+    max_invisible: Share = Field(0.1, description="invisible and control characters")
     min_letters: Share = Field(0.35, description="least share of letters among the characters that are not spaces")
     max_digits: Share = Field(0.3, description="digits")
-    max_symbols: Share = Field(0.12, description="symbols such as # | < > $")
+    max_symbols: Share = Field(0.2, description="symbols such as # * | < > $")
     max_urls: Share = Field(0.3, description="characters that belong to URLs")
-    max_repeated_lines: Share = Field(0.3, description="characters of lines that came before")
+    max_repeated_lines: Share = Field(0.4, description="characters of lines that came before")
     max_ellipsis_lines: Share = Field(0.3, description="lines that end in an ellipsis, from three lines on")
-    max_top_2gram: Share = Field(0.2, description="characters of the most frequent 2-gram, if it comes three times")
-    max_top_3gram: Share = Field(0.18, description="characters of the most frequent 3-gram, likewise")
-    max_top_4gram: Share = Field(0.16, description="characters of the most frequent 4-gram, likewise")
-    max_repeated_5gram: Share = Field(0.3, description="characters covered by 5-grams that came before")
-    max_word: PositiveInt = Field(100, description="longest word, in characters")
+    max_top_2gram: Share = Field(0.3, description="characters of the most frequent 2-gram, if it comes three times")
+    max_top_3gram: Share = Field(0.3, description="characters of the most frequent 3-gram, likewise")
+    max_top_4gram: Share = Field(0.3, description="characters of the most frequent 4-gram, likewise")
+    max_repeated_5gram: Share = Field(0.6, description="characters covered by 5-grams that came before")
+    max_word: PositiveInt = Field(150, description="longest word, in characters")
     min_mean_word: float = Field(1.5, ge=0, description="least mean length of words, from ten words on")
     max_mean_word: float = Field(14.0, ge=0, description="greatest mean length of words, from ten words on")
     unit: PositiveInt = Field(1, description="characters that count as one word in n-grams of scripts without spaces")
@@ -115,10 +116,10 @@ class RuleLimits(Section):
 
 # Scripts without spaces: n-grams of single characters would repeat in any clean text.
 LANGUAGE_LIMITS: dict[str, dict[str, float]] = {
-    "zh": {"min_characters": 4, "unit": 4},
-    "ja": {"min_characters": 4, "unit": 4},
+    "zh": {"min_characters": 4, "unit": 4, "min_mean_word": 0, "max_mean_word": 150},
+    "ja": {"min_characters": 4, "unit": 4, "min_mean_word": 0, "max_mean_word": 150},
     "ko": {"min_characters": 4},
-    "th": {"min_characters": 4, "unit": 6, "max_invisible": 0.1},
+    "th": {"min_characters": 4, "unit": 6, "min_mean_word": 0, "max_mean_word": 150},
 }
 
 
@@ -129,7 +130,10 @@ class DuplicateConfig(Section):
     near: bool = Field(True, description="drop near copies")
     bands: PositiveInt = Field(14, description="LSH bands")
     rows: PositiveInt = Field(8, description="MinHash rows a band")
-    shingle: PositiveInt = Field(5, description="words, or characters of scripts without spaces, in a shingle")
+    shingle: PositiveInt = Field(5, description="words in a shingle")
+    shingle_characters: PositiveInt = Field(
+        8, description="characters in a shingle, for languages written without spaces (those with a `unit` above 1)"
+    )
     keep: Literal["first", "longest"] = Field("first", description="which of a group of copies is kept")
     memory: str = Field("1GB", pattern=r"^\d+(\.\d+)?(MB|GB)$", description="memory of grouping; more goes to disk")
 
@@ -185,3 +189,8 @@ class CurateConfig(Section):
     def limits(self, language: str) -> RuleLimits:
         """The limits for one language."""
         return RuleLimits.model_validate({**self.rules.model_dump(), **self.overrides.get(language, {})})
+
+    def shingle(self, language: str) -> int:
+        """Words in a shingle of text in one language."""
+        unit = self.overrides.get(language, {}).get("unit", self.rules.unit)
+        return self.duplicates.shingle_characters if unit > 1 else self.duplicates.shingle

@@ -1,0 +1,186 @@
+"""Shards one by one through the steps: each gives a file with its text, verdicts and signatures, written atomically.
+
+A shard whose file is there is finished. A kill loses only the shards in hand, and nothing comes twice.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import as_completed as completed
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from caravan.core.errors import DataError
+from caravan.core.files import atomic_path
+from caravan.core.progress import track
+from caravan.curate.kernels import sign, warm_up
+from caravan.curate.language import Identifier, LanguageStep
+from caravan.curate.pairs import PairStep, read_pairs
+from caravan.curate.readers import Broken, BrokenFileError, Damage, read_documents
+from caravan.curate.rules import RuleStep
+from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
+from caravan.curate.steps import VERDICT_FIELDS, Step, judge_all
+from caravan.recipe.curate import CurateConfig
+
+DAMAGE = b"damage"
+KILOBYTE = 1 << 10
+STEPS = (LanguageStep.name, RuleStep.name)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a process needs to judge shards; it is built once in each."""
+
+    config: CurateConfig
+    languages: tuple[str, ...]
+    document_steps: Sequence[Step]
+    pair_steps: Sequence[Step]
+
+    @classmethod
+    def build(cls, config: CurateConfig, languages: tuple[str, ...]) -> Judge:
+        """The steps in their order: a new filter is added here."""
+        identifier = Identifier(languages, config.language)
+        return cls(
+            config,
+            languages,
+            document_steps=[LanguageStep(identifier), RuleStep(config)],
+            pair_steps=[PairStep(config.pairs, identifier)],
+        )
+
+    def schema(self, shard: Shard) -> pa.Schema:
+        """Of the file that a shard gives."""
+        read = PAIR_SCHEMA if shard.holds_pairs else DOCUMENT_SCHEMA
+        bands = pa.list_(pa.uint64(), self.config.duplicates.bands)
+        signature = [] if shard.holds_pairs else [pa.field("hash", pa.uint64()), pa.field("bands", bands)]
+        return pa.schema([*read, *VERDICT_FIELDS, *signature])
+
+    def judge(self, shard: Shard, target: Path) -> Broken | None:
+        """Read a shard, judge every row and write them all; returns the file if it is broken.
+
+        A broken file is not written where the recipe says `broken: fail`, so that a mended one is read again.
+        """
+        damage = Damage(shard.name)
+        schema = self.schema(shard)
+        with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            good, broken = 0, None
+            try:
+                for batch in self._judged(shard, damage):
+                    good += batch.num_rows
+                    writer.write_batch(batch)
+            except BrokenFileError as error:
+                broken = Broken(shard.name, None, f"{error} (after {good:,} good rows)" if good else str(error))
+            if not good and damage.rows:
+                broken = Broken(
+                    shard.name, None, f"no row can be read; row {damage.listed[0].row}: {damage.listed[0].problem}"
+                )
+            if broken and self.config.broken == "fail":
+                raise _unreadable(broken)
+            listed = [*damage.listed, *([broken] if broken else [])]
+            writer.add_key_value_metadata({DAMAGE: json.dumps({"rows": damage.rows, "listed": listed})})
+        return broken
+
+    def _judged(self, shard: Shard, damage: Damage) -> Iterator[pa.RecordBatch]:
+        if shard.holds_pairs:
+            for batch in read_pairs(shard, damage, self.languages):
+                yield judge_all(self.pair_steps, batch)
+        else:
+            for batch in read_documents(shard, damage):
+                yield self._signed(judge_all(self.document_steps, batch))
+
+    def _signed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Append what deduplication compares; null for rows that were dropped."""
+        duplicates = self.config.duplicates
+        kept = pc.is_null(batch["reason"])
+        shingles = np.array(
+            [self.config.shingle(language) for language in batch["language"].filter(kept).to_pylist()], np.int32
+        )
+        exact, bands = sign(batch["text"].filter(kept), shingles, bands=duplicates.bands, rows=duplicates.rows)
+        where = pc.if_else(kept, pc.cumulative_sum(pc.cast(kept, pa.int64())), pa.scalar(None, pa.int64()))
+        places = pc.subtract(where, 1)
+        keys = pa.FixedSizeListArray.from_arrays(pa.array(bands.ravel()), duplicates.bands)
+        return batch.append_column("hash", pa.array(exact).take(places)).append_column("bands", keys.take(places))
+
+
+def _unreadable(broken: Broken) -> DataError:
+    return DataError(
+        "the file cannot be read",
+        where=broken.file,
+        expected="whole Parquet, or JSON lines or plain text in UTF-8",
+        got=broken.problem,
+        fix="repair or remove it; `curate.broken=skip` lists such files and goes on without them",
+    )
+
+
+def read_damage(files: Iterable[Path]) -> tuple[int, list[Broken]]:
+    """Number of broken rows in all of the files, and those that are listed."""
+    rows, listed = 0, []
+    for file in files:
+        damage = json.loads(pq.read_metadata(file).metadata[DAMAGE])
+        rows += damage["rows"]
+        listed += [Broken(*entry) for entry in damage["listed"]]
+    return rows, listed
+
+
+def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple[str, ...], folder: Path) -> None:
+    """Judge every shard that has no file in `folder` yet.
+
+    Raises:
+        DataError: a file is broken and the recipe says `broken: fail`, or a column is missing.
+    """
+    todo = [shard for shard in shards if not (folder / shard.file).is_file()]
+    if not todo:
+        return
+    judge = Judge.build(config, languages)
+    warm_up()
+    workers = min(config.workers or len(os.sched_getaffinity(0)), len(todo))
+    with track("curate", sum(shard.size for shard in todo) // KILOBYTE, "kB") as bar:
+        if workers <= 1:
+            for shard in todo:
+                judge.judge(shard, folder / shard.file)
+                bar.advance(shard.size // KILOBYTE)
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _start, (config, languages)) as pool:
+            futures = {pool.submit(_judge, shard, folder / shard.file): shard for shard in todo}
+            try:
+                for future in completed(futures):
+                    future.result()
+                    bar.advance(futures[future].size // KILOBYTE)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+_here: list[Judge] = []
+
+
+def _start(config: CurateConfig, languages: tuple[str, ...]) -> None:
+    """Prepare a process of the pool; an interrupt is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    pa.set_cpu_count(1)
+    _here.append(Judge.build(config, languages))
+
+
+def _die_with_parent() -> None:
+    """A killed parent must not leave processes behind that go on writing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _judge(shard: Shard, target: Path) -> None:
+    _here[0].judge(shard, target)

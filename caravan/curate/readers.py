@@ -1,0 +1,260 @@
+"""Read documents from Parquet, JSONL and plain text, batch by batch; what cannot be read is named, not hidden."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from caravan.core.errors import DataError
+from caravan.curate.shards import DOCUMENT_SCHEMA, Shard, format_of
+from caravan.recipe.curate import TextSource
+
+BATCH_ROWS = 1024
+BATCH_BYTES = 8 << 20
+LONGEST_LINE = 256 << 20
+SNIFFED_BYTES = 8192
+KEY_BITS = 40
+LISTED = 1000
+
+
+class Broken(NamedTuple):
+    """A row that was set aside, or, without a row, a whole file."""
+
+    file: str
+    row: int | None
+    problem: str
+
+
+class Row(NamedTuple):
+    """A document as a file has it; `row` counts from 1."""
+
+    row: int
+    text: str
+    id: str | None = None
+    language: str | None = None
+    source: str | None = None
+
+
+ROW_SCHEMA = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in Row._fields])
+
+
+class BrokenFileError(Exception):
+    """A file, or the rest of it, cannot be read."""
+
+
+@dataclass
+class Damage:
+    """Broken rows of a shard: all are counted, the first LISTED are listed."""
+
+    name: str
+    rows: int = 0
+    listed: list[Broken] = field(default_factory=list)
+
+    def add(self, row: int, problem: str) -> None:
+        self.rows += 1
+        if len(self.listed) < LISTED:
+            self.listed.append(Broken(self.name, row, problem))
+
+
+def read_documents(shard: Shard, damage: Damage) -> Iterator[pa.RecordBatch]:
+    """Documents of a shard in DOCUMENT_SCHEMA, `language` null where it is not known.
+
+    Raises:
+        BrokenFileError: the file, or the rest of it, cannot be read.
+        DataError: the recipe names a column that is not there, or one without text.
+    """
+    source = shard.source
+    assert isinstance(source, TextSource)
+    match format_of(shard.path, source):
+        case "parquet":
+            batches = _parquet_rows(shard, source, damage)
+        case "jsonl":
+            batches = _in_batches(_json_rows(shard, source, damage))
+        case "text":
+            batches = _in_batches(_text_rows(shard, source, damage))
+    for batch in batches:
+        yield _documents(shard, batch)
+
+
+def _documents(shard: Shard, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows in DOCUMENT_SCHEMA: an id that is missing is made of file and row, a missing source is the file."""
+    rows = batch["row"]
+    made = pc.binary_join_element_wise(shard.name, rows.cast(pa.string()), "#")
+    stated = pa.nulls(len(rows), pa.string()).fill_null(shard.language) if shard.language else batch["language"]
+    columns = [
+        pc.add(rows, shard.number << KEY_BITS),
+        pc.coalesce(batch["id"], made),
+        batch["text"],
+        stated,
+        pc.coalesce(batch["source"], pa.scalar(shard.name)),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=DOCUMENT_SCHEMA)
+
+
+def parquet_batches(shard: Shard, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Batches of some columns of a Parquet file, each with the number of rows before it.
+
+    Raises:
+        BrokenFileError: not Parquet, truncated, or damaged further on.
+        DataError: a column is missing.
+    """
+    try:
+        with pq.ParquetFile(shard.path) as file:
+            need_columns(shard, columns, file.schema_arrow.names)
+            rows = shard.first_row
+            for batch in file.iter_batches(BATCH_ROWS, shard.groups and list(shard.groups), columns):
+                yield rows, batch
+                rows += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise BrokenFileError(_first_line(error)) from error
+
+
+def need_columns(shard: Shard, columns: Iterable[str], there: list[str]) -> None:
+    """See that columns which the recipe names are there."""
+    missing = [column for column in columns if column not in there]
+    if missing:
+        raise DataError(
+            f"there is no column {' or '.join(missing)}",
+            where=shard.name,
+            expected=f"the columns that the recipe names: {', '.join(columns)}",
+            got=", ".join(there),
+            fix="name the right column in this source of the recipe",
+        )
+
+
+def valid_text(column: pa.Array, shard: Shard, name: str) -> tuple[pa.Array, dict[int, str]]:
+    """A column as valid UTF-8 strings, null where a row has none; and why, by index.
+
+    Raises:
+        DataError: the column does not hold text.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kinds = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_null,
+    )
+    if not any(kind(column.type) for kind in kinds):
+        raise DataError(
+            f"the column {name} does not hold text",
+            where=shard.name,
+            expected="strings",
+            got=str(column.type),
+            fix="name the right column in this source of the recipe",
+        )
+    raw = column.cast(pa.large_binary())
+    problems: dict[int, str] = {}
+    try:
+        strings = raw.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        values: list[str | None] = []
+        for index, value in enumerate(raw.to_pylist()):
+            try:
+                values.append(None if value is None else value.decode())
+            except UnicodeDecodeError as error:
+                values.append(None)
+                problems[index] = f"invalid UTF-8 at byte {error.start}"
+        strings = pa.array(values, pa.large_string())
+    return strings.cast(pa.string()), problems
+
+
+def _parquet_rows(shard: Shard, source: TextSource, damage: Damage) -> Iterator[pa.RecordBatch]:
+    optional = {"id": source.id, "language": source.language_column, "source": source.source_column}
+    named = dict.fromkeys(name for name in (source.text, *optional.values()) if name)
+    for before, batch in parquet_batches(shard, list(named)):
+        texts, problems = valid_text(batch[source.text], shard, source.text)
+        for index in np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)).tolist():
+            damage.add(before + index + 1, problems.get(index, f"no text in {source.text}"))
+        columns = {"row": pa.array(range(before + 1, before + len(texts) + 1), pa.int64()), "text": texts}
+        for field_name, name in optional.items():
+            columns[field_name] = batch[name].cast(pa.string()) if name else pa.nulls(len(texts), pa.string())
+        yield pa.RecordBatch.from_pydict(columns, ROW_SCHEMA).filter(texts.is_valid())
+
+
+def _json_rows(shard: Shard, source: TextSource, damage: Damage) -> Iterator[Row]:
+    optional = (source.id, source.language_column, source.source_column)
+    for number, line in _lines(shard):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            text = record[source.text]
+            text.encode()
+        except UnicodeDecodeError as error:
+            damage.add(number, f"invalid UTF-8 at byte {error.start}")
+        except UnicodeEncodeError:
+            damage.add(number, "half of a surrogate pair")
+        except ValueError as error:
+            damage.add(number, f"not JSON: {error}")
+        except (KeyError, TypeError, AttributeError):
+            damage.add(number, f"no text in {source.text}")
+        else:
+            values = (record.get(name) if name else None for name in optional)
+            yield Row(number, text, *(None if value is None else str(value) for value in values))
+
+
+def _text_rows(shard: Shard, source: TextSource, damage: Damage) -> Iterator[Row]:
+    lines = _lines(shard)
+    whole = source.documents == "file"
+    for number, line in [(1, b"".join(line for _, line in lines))] if whole else lines:
+        try:
+            text = line.decode("utf-8-sig").strip()
+        except UnicodeDecodeError as error:
+            damage.add(number, f"invalid UTF-8 at byte {error.start}")
+            continue
+        if text:
+            yield Row(number, text)
+
+
+def _lines(shard: Shard) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of a file, compressed or not.
+
+    Raises:
+        BrokenFileError: binary data, a damaged compressed stream, or a line of more than LONGEST_LINE bytes.
+    """
+    try:
+        with io.BufferedReader(pa.input_stream(str(shard.path), compression="detect")) as stream:
+            if b"\0" in stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]:
+                raise BrokenFileError("binary data, not text in UTF-8")
+            number = 0
+            while line := stream.readline(LONGEST_LINE):
+                number += 1
+                if len(line) == LONGEST_LINE:
+                    raise BrokenFileError(f"line {number} is longer than {LONGEST_LINE:,} bytes")
+                yield number, line
+    except (pa.ArrowException, OSError) as error:
+        raise BrokenFileError(_first_line(error)) from error
+
+
+def _in_batches(rows: Iterator[Row]) -> Iterator[pa.RecordBatch]:
+    """Batches of at most BATCH_ROWS rows and about BATCH_BYTES bytes."""
+    held: list[Row] = []
+    size = 0
+    for row in rows:
+        held.append(row)
+        size += len(row.text)
+        if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield _batch(held)
+            held, size = [], 0
+    if held:
+        yield _batch(held)
+
+
+def _batch(rows: list[Row]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    return pa.RecordBatch.from_pydict(dict(zip(Row._fields, columns, strict=True)), ROW_SCHEMA)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

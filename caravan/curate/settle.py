@@ -1,0 +1,135 @@
+"""From judged shards to the corpus: kept text by language, kept pairs by pair of languages, and what was rejected."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from caravan.core.files import atomic_path
+from caravan.core.progress import track
+from caravan.curate.duplicates import EXACT, connect
+from caravan.curate.readers import KEY_BITS
+from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA
+from caravan.curate.steps import VERDICT_FIELDS
+
+DUPLICATES = "duplicates"
+DUPLICATE_OF = pa.field("duplicate_of", pa.string())
+KEPT_DOCUMENTS = pa.schema(list(DOCUMENT_SCHEMA)[1:])
+REJECTED_DOCUMENTS = pa.schema([*KEPT_DOCUMENTS, *VERDICT_FIELDS, DUPLICATE_OF])
+KEPT_PAIRS = pa.schema(list(PAIR_SCHEMA)[1:])
+REJECTED_PAIRS = pa.schema([*KEPT_PAIRS, *VERDICT_FIELDS])
+ROW_GROUP = 8192
+
+BOTH = "source_language, target_language"
+# A table in memory that spills; copies of a pair in the same two languages go, whatever file they come from.
+JUDGED_PAIRS = f"""
+    CREATE TABLE judged AS
+    WITH counted AS (
+        SELECT *, lower(trim(source_text)) AS a, lower(trim(target_text)) AS b,
+               row_number() OVER (PARTITION BY reason, {BOTH}, hash(a, b) ORDER BY key) AS copy
+        FROM pairs
+    )
+    SELECT * EXCLUDE (copy, a, b, step, reason),
+           CASE WHEN reason IS NULL AND copy > 1 THEN '{DUPLICATES}' ELSE step END AS step,
+           CASE WHEN reason IS NULL AND copy > 1 THEN '{EXACT}' ELSE reason END AS reason
+    FROM counted ORDER BY {BOTH}, key
+"""
+LANGUAGE_PAIRS = f"SELECT DISTINCT {BOTH} FROM judged WHERE reason IS NULL ORDER BY ALL"
+KEPT_OF = "SELECT * FROM judged WHERE reason IS NULL AND source_language = ? AND target_language = ? ORDER BY key"
+REJECTED = "SELECT * FROM judged WHERE reason IS NOT NULL ORDER BY key"
+
+
+class Writers:
+    """Parquet files that open when their first rows come; all appear at the end, the first opened one last."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.stack = stack
+        self.open: dict[Path, pq.ParquetWriter] = {}
+        self.held: dict[Path, list[pa.RecordBatch]] = {}
+
+    def write(self, path: Path, batch: pa.RecordBatch) -> None:
+        """Append rows; they are held back until they make a row group."""
+        if path not in self.open:
+            temporary = self.stack.enter_context(atomic_path(path))
+            writer = pq.ParquetWriter(temporary, batch.schema, compression="zstd")
+            self.open[path] = self.stack.enter_context(writer)
+            self.held[path] = []
+            self.stack.callback(self._flush, path)
+        self.held[path].append(batch)
+        if sum(rows.num_rows for rows in self.held[path]) >= ROW_GROUP:
+            self._flush(path)
+
+    def _flush(self, path: Path) -> None:
+        if rows := self.held[path]:
+            self.open[path].write_table(pa.Table.from_batches(rows))
+        self.held[path] = []
+
+
+def settle_documents(shards: list[Path], duplicates: Path, out: Path) -> None:
+    """Give each shard's rows their last verdict and write them; a shard with a file in `rejected` is finished."""
+    with track("settle", len(shards), "shard") as bar:
+        for shard in shards:
+            if not (out / "rejected" / shard.name).is_file():
+                _settle_shard(shard, duplicates, out)
+            bar.advance()
+
+
+def _settle_shard(shard: Path, duplicates: Path, out: Path) -> None:
+    first = int(shard.stem) << KEY_BITS
+    within = [("key", ">=", first), ("key", "<", first + (1 << KEY_BITS))]
+    copies = pq.read_table(duplicates, filters=within).combine_chunks()
+    with contextlib.ExitStack() as stack, pq.ParquetFile(shard) as file:
+        writers = Writers(stack)
+        rejected = out / "rejected" / shard.name
+        writers.write(rejected, pa.RecordBatch.from_pylist([], REJECTED_DOCUMENTS))
+        wanted = [*DOCUMENT_SCHEMA.names, *(column.name for column in VERDICT_FIELDS)]
+        for batch in file.iter_batches(ROW_GROUP, columns=wanted):
+            settled = _with_copies(batch, copies)
+            writers.write(rejected, settled.filter(pc.is_valid(settled["reason"])).select(REJECTED_DOCUMENTS.names))
+            for language, rows in _by_language(settled.filter(pc.is_null(settled["reason"]))):
+                writers.write(out / "kept" / language / shard.name, rows.select(KEPT_DOCUMENTS.names))
+
+
+def _with_copies(batch: pa.RecordBatch, copies: pa.Table) -> pa.RecordBatch:
+    """The batch with the verdict on copies in it, and which document each is a copy of."""
+    places = pc.index_in(batch["key"], copies["key"])
+    copied = pc.is_valid(places)
+    found = {name: copies[name].combine_chunks().take(places) for name in ("reason", "value", "duplicate_of")}
+    columns = {name: batch[name] for name in batch.schema.names}
+    columns["step"] = pc.if_else(copied, DUPLICATES, batch["step"])
+    columns["reason"] = pc.coalesce(found["reason"], batch["reason"])
+    columns["value"] = pc.coalesce(found["value"], batch["value"])
+    columns[DUPLICATE_OF.name] = found[DUPLICATE_OF.name]
+    return pa.RecordBatch.from_pydict(columns, pa.schema([*batch.schema, DUPLICATE_OF]))
+
+
+def _by_language(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    for language in sorted(pc.unique(batch["language"]).to_pylist()):
+        yield language, batch.filter(pc.equal(batch["language"], language))
+
+
+def settle_pairs(shards: list[Path], memory: str, out: Path) -> None:
+    """Drop exact copies of pairs and write the rest by pair of languages; the reject file comes last and ends it."""
+    rejected = out / "rejected_pairs" / "00000.parquet"
+    if not shards or rejected.is_file():
+        return
+    with connect(memory, out / "work" / "spill") as connection:
+        connection.read_parquet([str(path) for path in shards]).create_view("pairs")
+        connection.execute(JUDGED_PAIRS)
+        for languages in connection.execute(LANGUAGE_PAIRS).fetchall():
+            rows = connection.sql(KEPT_OF, params=languages)
+            _write_stream(out / "pairs" / "-".join(languages) / "00000.parquet", rows, KEPT_PAIRS)
+        _write_stream(rejected, connection.sql(REJECTED), REJECTED_PAIRS)
+
+
+def _write_stream(path: Path, rows: Any, schema: pa.Schema) -> None:
+    """Write the result of a query, row group by row group."""
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for batch in rows.to_arrow_reader(ROW_GROUP):
+            writer.write_batch(batch.select(schema.names).cast(schema))

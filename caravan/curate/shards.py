@@ -1,0 +1,192 @@
+"""The pieces of input that are worked on one at a time, and the sample world written out as such pieces."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from caravan.core.errors import DataError
+from caravan.core.files import write_json, write_table
+from caravan.core.progress import track
+from caravan.core.stage import StageContext
+from caravan.recipe.curate import CurateConfig, PairSource, SampleText, TextSource
+from caravan.recipe.samples import SamplesConfig
+
+SPOOL_ROWS = 50_000
+MEGABYTE = 1 << 20
+SUFFIXES: dict[str, Literal["parquet", "jsonl", "text"]] = {
+    ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "text", ".text": "text",
+}  # fmt: skip
+COMPRESSED = (".gz", ".zst", ".bz2")
+
+DOCUMENT_SCHEMA = pa.schema([
+    ("key", pa.int64()), ("id", pa.string()), ("text", pa.string()), ("language", pa.string()), ("source", pa.string()),
+])  # fmt: skip
+PAIR_SCHEMA = pa.schema([
+    ("key", pa.int64()), ("id", pa.string()), ("source_language", pa.string()), ("target_language", pa.string()),
+    ("source_text", pa.string()), ("target_text", pa.string()), ("source", pa.string()),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file, or some row groups of a Parquet file.
+
+    Attributes:
+        name: the file as people know it, for ids and messages.
+        source: how to read it; None for parallel pairs of the sample world, which are written in PAIR_SCHEMA.
+        language: language of all of it, where known.
+        groups: row groups of a Parquet file, None for the whole file.
+        first_row: rows of the file before this shard.
+        size: bytes on disk; `modified`: when it was last written, in nanoseconds, 0 for what this stage wrote itself.
+        number: position in the plan; with the row it makes the key of a document, and so the order of all documents.
+    """
+
+    path: Path
+    name: str
+    source: TextSource | PairSource | None
+    language: str | None = None
+    groups: tuple[int, ...] | None = None
+    first_row: int = 0
+    size: int = 0
+    modified: int = 0
+    number: int = -1
+
+    @property
+    def holds_pairs(self) -> bool:
+        return not isinstance(self.source, TextSource)
+
+    @property
+    def file(self) -> str:
+        """Name of what comes of it."""
+        return f"{self.number:05d}.parquet"
+
+
+def plan(config: CurateConfig, ctx: StageContext, work: Path) -> list[Shard]:
+    """All shards of all sources, in the order of the recipe, then of the files' names.
+
+    Raises:
+        DataError: a source matches no file.
+    """
+    shards: list[Shard] = []
+    for index, source in enumerate(config.sources):
+        if isinstance(source, SampleText):
+            shards += spool_samples(source.samples, ctx, work / f"samples-{index}")
+        else:
+            shards += [piece for file in files_of(source, ctx) for piece in cut(file, config.shard_mb * MEGABYTE)]
+    return [replace(shard, number=number) for number, shard in enumerate(shards)]
+
+
+def files_of(source: TextSource | PairSource, ctx: StageContext) -> list[Shard]:
+    """Files of a source, each with its language where the source tells it.
+
+    Raises:
+        DataError: no file matches.
+    """
+    pattern = source.path if isinstance(source, TextSource) else source.pairs
+    language = source.language if isinstance(source, TextSource) else None
+    if "{language}" not in pattern:
+        return [_file(path, source, language, ctx) for path in ctx.resolve(pattern)]
+    found: list[Shard] = []
+    for name in ctx.languages:
+        # A run has languages that one source lacks; only a source without any file is a mistake.
+        with contextlib.suppress(DataError):
+            found += [_file(path, source, name, ctx) for path in ctx.resolve(pattern.replace("{language}", name))]
+    return found or [_file(path, source, None, ctx) for path in ctx.resolve(pattern)]
+
+
+def _file(path: Path, source: TextSource | PairSource, language: str | None, ctx: StageContext) -> Shard:
+    name = str(path.relative_to(ctx.base)) if path.is_relative_to(ctx.base) else str(path)
+    state = path.stat()
+    return Shard(path, name, source, language, size=state.st_size, modified=state.st_mtime_ns)
+
+
+def format_of(path: Path, source: TextSource | PairSource | None) -> Literal["parquet", "jsonl", "text"]:
+    """How a file is read: as the source says, else by its suffix."""
+    if not isinstance(source, TextSource):
+        return "parquet"
+    name = path.name
+    for suffix in COMPRESSED:
+        name = name.removesuffix(suffix)
+    kind = source.format or SUFFIXES.get(Path(name).suffix.lower())
+    if kind is None:
+        raise DataError(
+            "the file's format is not known",
+            where=str(path),
+            expected=f"a suffix of {' '.join(SUFFIXES)}, or `format` in the recipe",
+            got=path.suffix or "no suffix",
+            fix="add `format: text`, `jsonl` or `parquet` to this source",
+        )
+    return kind
+
+
+def cut(whole: Shard, size: int) -> Iterator[Shard]:
+    """A Parquet file in pieces of about `size` bytes of whole row groups; other files, and broken ones, as they are."""
+    if format_of(whole.path, whole.source) != "parquet" or whole.size <= size:
+        yield whole
+        return
+    try:
+        metadata = pq.read_metadata(whole.path)
+    except (pa.ArrowException, OSError):
+        yield whole
+        return
+    groups: list[int] = []
+    first = rows = held = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        groups.append(index)
+        rows += group.num_rows
+        held += sum(group.column(column).total_compressed_size for column in range(group.num_columns))
+        if held >= size or index == metadata.num_row_groups - 1:
+            yield replace(whole, groups=tuple(groups), first_row=first, size=held)
+            groups, first, held = [], rows, 0
+
+
+def spool_samples(samples: SamplesConfig, ctx: StageContext, folder: Path) -> list[Shard]:
+    """Write the sample world's documents and pairs as files, so that they take the road of any other text."""
+    from caravan.samples import documents, pairs
+
+    named = {} if samples.languages else {"languages": list(ctx.languages)}
+    config = samples.model_copy(update=named)
+    finished = folder / "finished.json"
+    if not finished.is_file():
+        text_rows = ((d.id, d.text, d.language, d.source) for d in documents(config, ctx.seed))
+        spool(folder / "documents", text_rows, ("id", "text", "language", "source"), samples.documents)
+        pair_rows = (
+            (p.id, p.source_language, p.target_language, p.source_text, p.target_text, "samples")
+            for p in pairs(config, ctx.seed)
+        )
+        spool(folder / "pairs", pair_rows, tuple(PAIR_SCHEMA.names[1:]), samples.pairs)
+        write_json(finished, {"documents": samples.documents, "pairs": samples.pairs})
+    text = TextSource(path="samples", id="id", language_column="language", source_column="source")
+    return [
+        Shard(path, f"samples/{kind}/{path.name}", source, size=path.stat().st_size)
+        for kind, source in (("documents", text), ("pairs", None))
+        for path in sorted((folder / kind).glob("*.parquet"))
+    ]
+
+
+def spool(folder: Path, rows: Iterable[tuple[Any, ...]], columns: tuple[str, ...], total: int) -> None:
+    """Write rows of strings as Parquet files of SPOOL_ROWS rows."""
+    iterator = iter(rows)
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    with track(f"sample {folder.name}", total, "row") as bar:
+        for number in itertools.count():
+            part = list(itertools.islice(iterator, SPOOL_ROWS))
+            if not part:
+                return
+            arrays = [pa.array(values, pa.string()) for values in zip(*part, strict=True)]
+            write_table(folder / f"{number:05d}.parquet", pa.table(arrays, schema=schema))
+            bar.advance(len(part))
+
+
+def fingerprint(shards: list[Shard]) -> list[list[Any]]:
+    """What finished work of an earlier, killed attempt depends on: the pieces, their order, their age."""
+    return [[shard.name, list(shard.groups or ()), shard.size, shard.modified] for shard in shards]

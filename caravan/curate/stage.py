@@ -1,0 +1,132 @@
+"""The door of the curate stage."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caravan.core.errors import CaravanError, DataError
+from caravan.core.files import read_json, write_json, write_text
+from caravan.core.stage import StageContext
+from caravan.recipe.curate import CurateConfig, SampleText
+
+if TYPE_CHECKING:
+    from caravan.curate.shards import Shard
+
+RESULTS = ("kept", "rejected", "pairs", "rejected_pairs")
+
+
+def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
+    """Curate all sources into a corpus; goes on from the finished shards of an earlier, killed attempt.
+
+    Raises:
+        DataError: no text at all, nothing kept, a file that cannot be read (`broken: fail`), or a missing column.
+        MissingDependencyError: an optional library is not installed.
+    """
+    from caravan.curate.duplicates import find_duplicates
+    from caravan.curate.judge import judge_shards
+    from caravan.curate.settle import settle_documents, settle_pairs
+    from caravan.curate.shards import plan
+
+    report = ctx.out / "report.json"
+    work = ctx.out / "work"
+    if not report.is_file():
+        shards = plan(config, ctx, work)
+        _forget_other_input(shards, ctx.out)
+        judge_shards(shards, config, ctx.languages, work / "judged")
+        documents = [work / "judged" / shard.file for shard in shards if not shard.holds_pairs]
+        pairs = [work / "judged" / shard.file for shard in shards if shard.holds_pairs]
+        duplicates = work / "duplicates.parquet"
+        if documents and not duplicates.is_file():
+            find_duplicates(documents, config.duplicates, duplicates)
+        settle_documents(documents, duplicates, ctx.out)
+        settle_pairs(pairs, config.duplicates.memory, ctx.out)
+        _write_report(documents + pairs, ctx.out)
+    shutil.rmtree(work, ignore_errors=True)
+    return _counts(read_json(report))
+
+
+def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
+    """Read the first rows of the first file of each source, and see that the identifier's model is there."""
+    from caravan.curate.language import model_file
+    from caravan.curate.pairs import read_pairs
+    from caravan.curate.readers import BrokenFileError, Damage, read_documents
+    from caravan.curate.shards import files_of
+
+    faults: list[CaravanError] = []
+    try:
+        model_file()
+    except CaravanError as error:
+        faults.append(error)
+    for source in config.sources:
+        if isinstance(source, SampleText):
+            continue
+        try:
+            shard = files_of(source, ctx)[0]
+            damage = Damage(shard.name)
+            read = read_pairs(shard, damage, ctx.languages) if shard.holds_pairs else read_documents(shard, damage)
+            next(read, None)
+        except BrokenFileError as error:
+            faults.append(DataError("the file cannot be read", where=shard.name, got=error, fix="repair or remove it"))
+        except CaravanError as error:
+            faults.append(error)
+    return faults
+
+
+def _forget_other_input(shards: list[Shard], out: Path) -> None:
+    """Remove the work of an attempt whose input files were others, or have changed since."""
+    from caravan.curate.shards import fingerprint
+
+    plan_file = out / "work" / "plan.json"
+    now = fingerprint(shards)
+    if plan_file.is_file() and read_json(plan_file) != now:
+        for folder in (*RESULTS, "work/judged"):
+            shutil.rmtree(out / folder, ignore_errors=True)
+        (out / "work" / "duplicates.parquet").unlink(missing_ok=True)
+    write_json(plan_file, now)
+
+
+def _write_report(judged: list[Path], out: Path) -> None:
+    """Write what was kept, dropped and unreadable; `report.json` comes last and ends the stage."""
+    from caravan.curate.judge import STEPS, read_damage
+    from caravan.curate.report import page, summarise
+
+    broken_rows, broken = read_damage(judged)
+    summary = summarise(out, [*STEPS, "duplicates"], broken_rows, broken)
+    write_json(out / "broken.json", [entry._asdict() for entry in broken])
+    write_text(out / "report.html", page(summary, broken))
+    documents, pairs = summary["documents"], summary["pairs"]
+    if not documents["read"] and not pairs["read"]:
+        raise DataError(
+            "the corpus is empty",
+            expected="at least one document or parallel pair in the sources",
+            got=f"{len(judged)} files without text",
+            fix="correct the paths and columns under curate.sources",
+        )
+    if not documents["kept"] and not pairs["kept"]:
+        reasons = [f"{entry['reason']} {entry['documents']:,}" for entry in documents["reasons"] + pairs["reasons"]]
+        raise DataError(
+            "nothing was kept",
+            where=str(out / "report.html"),
+            expected="at least one document or parallel pair that passes",
+            got=", ".join(reasons[:4]),
+            fix="see the report for samples; adjust `languages`, curate.rules or curate.overrides",
+        )
+    write_json(out / "report.json", summary)
+
+
+def _counts(summary: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the manifest."""
+    documents, pairs = summary["documents"], summary["pairs"]
+    return {
+        "documents_read": documents["read"],
+        "documents": documents["kept"],
+        "bytes": documents["bytes"],
+        "pairs_read": pairs["read"],
+        "pairs": pairs["kept"],
+        "languages": {language: counts["kept"] for language, counts in summary["languages"].items() if counts["kept"]},
+        "rejected": {f"{entry['step']}: {entry['reason']}": entry["documents"] for entry in documents["reasons"]},
+        "broken_rows": summary["broken"]["rows"],
+        "broken_files": summary["broken"]["files"],
+    }

@@ -1,0 +1,79 @@
+"""A step looks at a batch of rows and says of each, with a reason and the measured value, whether it goes.
+
+A new filter is a class with a name and `judge`, added to one of the two lists in `Judge.build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# What every step leaves behind; kept rows have null in all three.
+VERDICT_FIELDS = (pa.field("step", pa.string()), pa.field("reason", pa.string()), pa.field("value", pa.float64()))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a step says of the rows of a batch [n].
+
+    Attributes:
+        reason: why a row is dropped; null where it stays.
+        value: what was measured where a row is dropped.
+        columns: columns of the batch that the step fills in, such as the language it found.
+    """
+
+    reason: pa.Array
+    value: pa.Array
+    columns: Mapping[str, pa.Array] = field(default_factory=dict)
+
+
+class Step(Protocol):
+    """One filter. Rows that an earlier step dropped are not shown to it."""
+
+    name: str
+
+    def judge(self, batch: pa.RecordBatch) -> Verdict: ...
+
+
+def verdict_of(
+    reasons: Sequence[str],
+    first: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float64],
+    columns: Mapping[str, pa.Array] | None = None,
+) -> Verdict:
+    """A verdict from the index of each row's reason [n], -1 where it stays, and the measured values [n]."""
+    dropped = first >= 0
+    names = pa.array([*reasons, None], pa.string())
+    return Verdict(
+        reason=names.take(pa.array(np.where(dropped, first, len(reasons)))),
+        value=pa.array(values, mask=~dropped),
+        columns=columns or {},
+    )
+
+
+def judge_all(steps: Sequence[Step], batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Run a batch through steps in order; the first that drops a row gives its verdict.
+
+    Returns:
+        the batch, columns that steps fill in filled in, with VERDICT_FIELDS appended.
+    """
+    for column in VERDICT_FIELDS:
+        batch = batch.append_column(column, pa.nulls(batch.num_rows, column.type))
+    for step in steps:
+        alive = pc.is_null(batch["reason"])
+        shown = batch.filter(alive)
+        if not shown.num_rows:
+            break
+        verdict = step.judge(shown)
+        named = pc.if_else(pc.is_valid(verdict.reason), step.name, pa.scalar(None, pa.string()))
+        found = {**verdict.columns, "step": named, "reason": verdict.reason, "value": verdict.value}
+        for name, values in found.items():
+            merged = pc.replace_with_mask(batch[name], alive, values.cast(batch.schema.field(name).type))
+            batch = batch.set_column(batch.schema.get_field_index(name), batch.schema.field(name), merged)
+    return batch
