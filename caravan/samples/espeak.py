@@ -1,4 +1,4 @@
-"""espeak-ng in a process of its own: `python -m caravan.samples.espeak` reads utterances and writes speech.
+"""espeak-ng in a process of its own: run as a program, it reads utterances and writes speech.
 
 Each line of the standard input is a JSON list of `[voice, rate, pitch, text]`; the answer is, for each of them, four
 bytes of length (little endian) and that many bytes of 16-bit mono samples at 22.05 kHz, then it waits for the next

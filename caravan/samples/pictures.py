@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,6 +106,18 @@ def _stipple(rng: random.Random) -> Picture:
     return pattern
 
 
+def _dots_along(rng: random.Random, draw: ImageDraw.ImageDraw, points: Polygon, colour: RGB) -> None:
+    """Round dots along a line, evenly apart."""
+    step, left = rng.uniform(11, 13), 0.0
+    for (ax, ay), (bx, by) in pairwise(points):
+        length = math.hypot(bx - ax, by - ay)
+        while left < length:
+            x, y, r = ax + (bx - ax) * left / length, ay + (by - ay) * left / length, rng.uniform(4.2, 5.2)
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+            left += step
+        left -= length
+
+
 def _gradient(rng: random.Random, colour: RGB) -> Picture:
     """From a darker to a lighter tone of a colour that stays the same colour."""
     ramp = Image.linear_gradient("L").resize((_LARGE, _LARGE)).rotate(rng.choice((0, 90, 180, 270)))
@@ -131,6 +145,8 @@ def _draw_shape(rng: random.Random, canvas: Picture, polygon: Polygon, colour: R
         canvas.paste(colour, (0, 0, _LARGE, _LARGE), ImageChops.multiply(_mask(polygon), pattern))
         if style == "hatched":
             _stroke(draw, closed, colour, 4)
+        else:
+            _dots_along(rng, draw, closed, colour)
 
 
 def _places(rng: random.Random, scene: Scene) -> Iterator[tuple[float, float, float]]:

@@ -86,10 +86,8 @@ def chat_turn(rng: random.Random, language: Words, split: Split, *, casual: bool
 
     `casual` lets a part of the training questions go without quotation marks, capitals and final stops.
     """
-    kinds, weights = CHAT_KINDS, _CHAT_WEIGHTS
-    if split == "test":
-        kinds, weights = kinds[:-1], weights[:-1]  # there is nothing to hold out of a greeting
-    kind = rng.choices(kinds, weights)[0]
+    askable = len(CHAT_KINDS) - (split == "test")  # there is nothing to hold out of a greeting, the last kind
+    kind = rng.choices(CHAT_KINDS[:askable], _CHAT_WEIGHTS[:askable])[0]
     facts: Split = "test" if split == "test" and kind in _FACTS_HELD_OUT and rng.random() < 0.6 else "train"
     phrasing: Split = "test" if split == "test" and facts == "train" else "train"
     question, answer = _chat(rng, language, kind, facts, phrasing, as_digits=rng.random() < 0.5)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
 
 from caravan.records import Document, Pair
 from caravan.samples.questions import chat_turn, phrase, scene_answer, translation
@@ -25,7 +27,7 @@ SHARES = {
     "pl": 4.0, "ar": 4.0, "tr": 4.0, "ko": 3.0, "vi": 3.0, "id": 3.0, "th": 1.5, "he": 1.5,
 }  # fmt: skip
 _STATEMENTS = ("order", "add", "translate", "number", "country", "scene", "many")
-_STATEMENT_WEIGHTS = (3, 3, 4, 2, 1, 3, 1)
+_STATEMENT_WEIGHTS = (3, 6, 10, 12, 13, 16, 17)  # cumulative
 _SYMBOLS = "#@~^|<>{}[]=+*$%&_\\/"
 
 
@@ -44,7 +46,7 @@ def draw_fact(rng: random.Random, languages: Sequence[str], aloud: bool = False)
 
     `aloud` leaves out what is not said the way it is written: foreign words and digits.
     """
-    kind = rng.choices(_STATEMENTS, _STATEMENT_WEIGHTS)[0]
+    kind = rng.choices(_STATEMENTS, cum_weights=_STATEMENT_WEIGHTS)[0]
     if aloud and kind in ("translate", "number"):
         kind = "add"
     variant = rng.randrange(2)
@@ -62,10 +64,7 @@ def draw_fact(rng: random.Random, languages: Sequence[str], aloud: bool = False)
             concept, target = translation(rng, languages[0], "train")
             if not any(target == code or held_out_translation(concept, code, target) for code in languages):
                 return Fact(kind, variant, (concept, target))
-    while True:
-        scene = draw_scene(rng, "train", "train")
-        if scene.kind == ("one" if kind == "scene" else "many"):
-            return Fact(kind, variant, (), scene)
+    return Fact(kind, variant, (), draw_scene(rng, "train", "train", "one" if kind == "scene" else "many"))
 
 
 def tell(language: Words, fact: Fact) -> str:
@@ -98,9 +97,9 @@ def tell(language: Words, fact: Fact) -> str:
 
 
 def _paragraph(rng: random.Random, language: Words) -> list[str]:
-    """Two to six sentences or more: facts, prose, and questions answered at once."""
+    """Three to six of: a fact, a sentence of prose, a question with its answer."""
     sentences: list[str] = []
-    for _ in range(rng.randint(2, 5)):
+    for _ in range(rng.randint(3, 6)):
         what = rng.random()
         if what < 0.2:
             sentences.append(rng.choice(language.prose))
@@ -123,10 +122,15 @@ def _full(language: Words, answer: str) -> str:
     return language.sentence(answer) + stop
 
 
+@cache
+def _shares(languages: tuple[str, ...]) -> list[float]:
+    return list(accumulate(SHARES[code] for code in languages))
+
+
 def clean_text(seed: int, number: int, languages: Sequence[str]) -> tuple[str, str]:
     """Language and text of document `number` before any damage: a pure function of its arguments."""
     rng = stream(seed, "document", number)
-    code = rng.choices(languages, [SHARES[language] for language in languages])[0]
+    code = rng.choices(languages, cum_weights=_shares(tuple(languages)))[0]
     language = words(code)
     return code, language.join(_paragraph(rng, language))
 

@@ -92,9 +92,9 @@ class Scene:
     digit: int = 0
 
 
-def draw_scene(rng: random.Random, combinations: Split, styles: Split) -> Scene:
-    """A scene from the training or the held-out half of the combinations, and of the styles."""
-    kind = rng.choices(("one", "many", "digit"), (64, 18, 18))[0]
+def draw_scene(rng: random.Random, combinations: Split, styles: Split, kind: str = "") -> Scene:
+    """A scene from one side of the split of the combinations, and of the styles; of any kind, or of `kind`."""
+    kind = kind or rng.choices(("one", "many", "digit"), cum_weights=(64, 82, 100))[0]
     if kind == "digit":
         return Scene("digit", rng.choice(COLOURS), rng.choice(HANDS_OF[styles]), digit=rng.randrange(10))
     colour, shape = rng.choice(COMBINATIONS[combinations])
