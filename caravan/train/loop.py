@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import (
-    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -94,7 +94,7 @@ def rate_at(step: int, total: int, config: OptimConfig) -> float:
 class Loop(Trainer):
     """Trainer with our parameter groups and schedule; its checkpoints hold trained parameters only."""
 
-    model: PreTrainedModel
+    model: nn.Module
 
     def __init__(self, *, task: Task, optim: OptimConfig, **rest: Any) -> None:
         self.task, self.optim = task, optim
@@ -102,7 +102,7 @@ class Loop(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+            groups: dict[tuple[float, float], list[nn.Parameter]] = {}
             for name, parameter in self._trained():
                 decay = self.optim.weight_decay if parameter.ndim > 1 else 0.0
                 groups.setdefault((self.task.rates[name], decay), []).append(parameter)
@@ -136,7 +136,7 @@ class Loop(Trainer):
             for name, parameter in self._trained():
                 parameter.copy_(saved[name])
 
-    def _trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
 
 
@@ -253,7 +253,7 @@ def arguments(config: OptimConfig, folder: Path, seed: int) -> TrainingArguments
     )
 
 
-def freeze_the_rest(model: PreTrainedModel, rates: Mapping[str, float]) -> int:
+def freeze_the_rest(model: nn.Module, rates: Mapping[str, float]) -> int:
     """Let only the parameters with a learning rate train; how many numbers they hold."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in rates)
@@ -261,7 +261,7 @@ def freeze_the_rest(model: PreTrainedModel, rates: Mapping[str, float]) -> int:
 
 
 def fit(
-    model: PreTrainedModel, rows: Rows, collate: Collate, config: OptimConfig, task: Task, out: Path, seed: int
+    model: nn.Module, rows: Rows, collate: Collate, config: OptimConfig, task: Task, out: Path, seed: int
 ) -> dict[str, Any]:
     """Train on `rows` in their order, going on from the newest complete checkpoint under `out`.
 
