@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -94,7 +93,11 @@ def _plain(part: Part) -> bytes:
 def http_answers(url: str, max_new_tokens: int) -> Answer:
     """Greedy answers of a server, as any client of OpenAI's chat completions would ask for them."""
 
-    return lambda rows: [clean(_ask(url, request(row.messages, max_new_tokens))) for row in rows]
+    def answer(rows: Sequence[Row]) -> list[str]:
+        with httpx.Client(base_url=url, trust_env=False, timeout=ANSWER_SECONDS) as client:
+            return [clean(_ask(client, request(row.messages, max_new_tokens))) for row in rows]
+
+    return answer
 
 
 def request(messages: Sequence[Message], max_tokens: int) -> dict[str, Any]:
@@ -115,16 +118,16 @@ def _json_part(part: Part) -> dict[str, Any]:
             return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
 
 
-def _ask(url: str, body: dict[str, Any]) -> str:
-    with httpx.Client(trust_env=False, timeout=ANSWER_SECONDS) as client:
-        try:
-            reply = client.post(f"{url}/v1/chat/completions", json=body)
-        except httpx.TransportError as error:
-            raise ServeError("the server does not answer", where=url, got=str(error)) from error
+def _ask(client: httpx.Client, body: dict[str, Any]) -> str:
+    where = str(client.base_url)
+    try:
+        reply = client.post("/v1/chat/completions", json=body)
+    except httpx.TransportError as error:
+        raise ServeError("the server does not answer", where=where, got=str(error)) from error
     if reply.status_code == 400:
         return REFUSED
     if reply.status_code != 200:
-        raise ServeError("the server refused a test row", where=url, got=f"{reply.status_code}: {reply.text[:300]}")
+        raise ServeError("the server refused a test row", where=where, got=f"{reply.status_code}: {reply.text[:300]}")
     return str(reply.json()["choices"][0]["message"]["content"])
 
 
@@ -136,7 +139,7 @@ def server(model: Path, mmproj: Path | None) -> Iterator[str]:
         ServeError: it does not come up; its last words are in the error.
     """
     with tempfile.TemporaryDirectory() as folder:
-        ready, words = Path(folder) / "ready.json", Path(folder) / "log"
+        ready, words = Path(folder) / "url", Path(folder) / "log"
         command = [sys.executable, "-m", "caravan", "serve", str(model), "--port", "0", "--ready-file", str(ready)]
         with words.open("wb") as log:
             process = subprocess.Popen(
@@ -160,8 +163,8 @@ def _url(process: subprocess.Popen[bytes], ready: Path, words: Path) -> str:
     """Wait until the server says where it listens."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        if ready.exists() and (text := ready.read_text().strip()):
-            return str(json.loads(text)["url"]).rstrip("/")
+        if ready.exists():
+            return ready.read_text().strip().rstrip("/")
         time.sleep(0.1)
     raise ServeError(
         "the server did not come up",

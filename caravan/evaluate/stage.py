@@ -74,12 +74,12 @@ def _ask_export(config: EvaluateConfig, gguf: Artifact, rows: list[Any], predict
         from caravan.engine import Engine
         from caravan.text.chat import load_tokenizer
 
+        tokenizer = load_tokenizer(gguf.path)
         # As the server runs it: rounding may depend on the number of threads and slots.
         serve = ServeConfig()
         threads = serve.threads or os.cpu_count() or 1
         with Engine(model, mmproj, context=serve.context, threads=threads, parallel=serve.parallel) as engine:
-            answer = engine_answers(engine, load_tokenizer(gguf.path), config.max_new_tokens)
-            predictions.fill(INT4, rows, answer, config.batch)
+            predictions.fill(INT4, rows, engine_answers(engine, tokenizer, config.max_new_tokens), config.batch)
     asked = first_of_each_cell(rows, config.http_limit)
     if predictions.missing(HTTP, asked):
         with server(model, mmproj) as url:

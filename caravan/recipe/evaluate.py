@@ -41,8 +41,8 @@ class EvaluateConfig(Section):
     """Held-out quality of the model, and of the export where there is one."""
 
     limit: PositiveInt = Field(12, description="test rows for each task, language and held-out group")
-    int4_limit: PositiveInt = Field(4, description="of these, rows that the exported model answers too")
-    http_limit: PositiveInt = Field(2, description="of these, rows that are also asked over HTTP")
+    int4_limit: PositiveInt = Field(2, description="of these, rows that the exported model answers too")
+    http_limit: PositiveInt = Field(1, description="of these, rows that are also asked over HTTP")
     tasks: list[str] | None = Field(None, description="tasks to measure; default: all that the test has")
     batch: PositiveInt = Field(16, description="prompts answered together")
     max_new_tokens: PositiveInt = Field(32, description="longest answer, in tokens")

@@ -137,7 +137,8 @@ def test_a_server_is_asked_where_it_listens_and_ended(tmp_path: Path, monkeypatc
         f"#!{sys.executable}\nimport json, os, sys, time\n"
         "ready = sys.argv[sys.argv.index('--ready-file') + 1]\n"
         "assert sys.argv[1:4] == ['-m', 'caravan', 'serve'] and sys.argv[-2:] == ['--mmproj', 'p.gguf']\n"
-        "open(ready, 'w').write(json.dumps({'url': f'http://x/{os.getpid()}'}))\ntime.sleep(60)\n"
+        "open(ready + '.new', 'w').write(f'http://x/{os.getpid()}')\n"
+        "os.rename(ready + '.new', ready)\ntime.sleep(60)\n"
     )
     program.chmod(0o755)
     monkeypatch.setattr(answers.sys, "executable", str(program))
