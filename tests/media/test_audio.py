@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -95,11 +94,13 @@ class TestRefuse:
         with pytest.raises(MediaError, match=r"too long[\s\S]*got: 600\.0 s"):
             decode_audio(data)
 
-    def test_ten_minutes_whose_header_hides_it(self) -> None:
-        """Ogg has no length in its header that can be trusted: reading stops at the limit."""
-        data = written(np.zeros(3 * SAMPLE_RATE, np.float32), format="OGG", subtype="OPUS")
-        with pytest.raises(MediaError, match="too long"):
-            decode_audio(data, limits=AudioLimits(max_seconds=2.0))
+    def test_long_clip_whose_header_does_not_say_so(self) -> None:
+        """A FLAC file from a pipe has 0 for its number of samples: decoding stops at the limit."""
+        data = bytearray(written(speech(10.0), format="FLAC", subtype="PCM_16"))
+        data[21] &= 0xF0
+        data[22:26] = bytes(4)
+        with pytest.raises(MediaError, match=r"too long[\s\S]*got: 4\.1 s"):
+            decode_audio(bytes(data), limits=AudioLimits(max_seconds=2.0))
 
     def test_long_clip_is_refused_before_it_is_decoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = written(np.zeros(600 * SAMPLE_RATE, np.float32), format="FLAC", subtype="PCM_16")
@@ -126,18 +127,25 @@ class TestRefuse:
             (b"\x1aE\xdf\xa3" + bytes(100), "a WebM or Matroska file"),
             (b"\0\0\0 ftypM4A " + bytes(100), "an MP4 or M4A file"),
             (b"RIFF\x04\0\0\0WAVE", "bytes that start with"),
+            (written(speech(0.1), format="AIFF", subtype="PCM_16"), "bytes that start with 46 4f 52 4d"),
         ],
-        ids=["empty", "text", "webm", "m4a", "headless"],
+        ids=["empty", "text", "webm", "m4a", "headless", "aiff"],
     )
     def test_not_a_clip(self, data: bytes, got: str) -> None:
         with pytest.raises(MediaError, match=rf"cannot be decoded[\s\S]*WAV, FLAC, OGG[\s\S]*{got}"):
             decode_audio(data)
 
-    @pytest.mark.parametrize("how", [{}, {"format": "FLAC", "subtype": "PCM_16"}], ids=["wav", "flac"])
-    def test_cut_off(self, how: dict[str, str]) -> None:
-        data = written(speech(1.0), **how)
-        with pytest.raises(MediaError, match="cut off|cannot be decoded"):
-            decode_audio(data[: len(data) // 2])
+    def test_cut_off_wav(self) -> None:
+        data = encode_wav(speech(1.0))
+        with pytest.raises(MediaError, match=r"cut off[\s\S]*expected: 32044 bytes[\s\S]*got: 16000 bytes"):
+            decode_audio(data[:16_000])
+
+    @pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+    def test_cut_off_flac(self, part: float) -> None:
+        data = written(speech(10.0), format="FLAC", subtype="PCM_16")
+        with pytest.raises(MediaError, match="cannot be decoded") as caught:
+            decode_audio(data[: int(len(data) * part)])
+        assert "0x" not in str(caught.value)
 
     def test_strange_sample_rate(self) -> None:
         with pytest.raises(MediaError, match=r"sample rate[\s\S]*4000 to 192000 Hz[\s\S]*got: 100 Hz"):
@@ -203,15 +211,16 @@ class TestLogMel:
         assert mel.dtype == np.float32
         assert mel.flags.c_contiguous
 
-    def test_two_seconds_take_less_than_10_ms(self) -> None:
-        wave = speech(2.0)
-        log_mel(wave)
-        times = []
-        for _ in range(5):
-            start = time.process_time()
-            log_mel(wave)
-            times.append(time.process_time() - start)
-        assert min(times) < 0.010
+    @pytest.mark.parametrize(("seconds", "frames"), [(2.0, 202), (29.98, 3000), (40.0, 4002)])
+    def test_only_frames_with_sound_are_computed(
+        self, monkeypatch: pytest.MonkeyPatch, seconds: float, frames: int
+    ) -> None:
+        """What makes a clip of 2 s take milliseconds."""
+        transformed = []
+        rfft = np.fft.rfft
+        monkeypatch.setattr(np.fft, "rfft", lambda x: transformed.append(len(x)) or rfft(x))
+        log_mel_windows(speech(seconds))
+        assert transformed == [frames]
 
     def test_more_than_a_window_is_refused(self) -> None:
         with pytest.raises(MediaError, match="does not fit one window"):
@@ -235,7 +244,9 @@ class TestWindows:
         log = np.log10(np.maximum(mel_filters(80) @ np.abs(np.fft.rfft(frame)) ** 2, MEL_FLOOR))
         lowest = mel[0].max() * 4 - 4 - 8
         np.testing.assert_allclose(mel[1, :, 0], (np.maximum(log, lowest) + 4) / 4, atol=2e-5)
-        assert mel[1].min() == mel.min()
+        for either_order in (mel, log_mel_windows(np.concatenate([speech(30.0, 0.002), speech(10.0, 0.9)]))):
+            lows, peak = either_order.min(axis=(1, 2)), either_order.max()
+            np.testing.assert_allclose(lows, max(peak - 2.0, (np.log10(MEL_FLOOR) + 4) / 4), atol=1e-6)
 
     def test_first_window_of_a_long_clip_is_that_of_its_first_30_s(self) -> None:
         wave = speech(40.0)

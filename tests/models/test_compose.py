@@ -24,6 +24,7 @@ from caravan.core.errors import ModelError, TokenizerMismatchError
 from caravan.models.compose import compose
 from caravan.models.config import media_spec
 from caravan.models.fused import CaravanForConditionalGeneration
+from caravan.text.tokens import AUDIO_PAD, IMAGE_PAD, SPECIAL_TOKENS
 from tests.models.conftest import llama
 
 
@@ -37,6 +38,11 @@ def test_text_alone_is_the_text_model(folders: Path, tokenizer: PreTrainedTokeni
         model(ids, input_features=torch.zeros(1, 80, 3000))
     with pytest.raises(ModelError, match="does not see"):
         model(ids, pixel_values=torch.zeros(1, 3, 28, 28))
+
+
+def test_placeholders_are_those_of_the_chat(fused: CaravanForConditionalGeneration) -> None:
+    assert fused.config.audio_token_id == SPECIAL_TOKENS.index(AUDIO_PAD)
+    assert fused.config.image_token_id == SPECIAL_TOKENS.index(IMAGE_PAD)
 
 
 def test_encoders_are_those_of_the_folders_in_float32(fused: CaravanForConditionalGeneration, folders: Path) -> None:
