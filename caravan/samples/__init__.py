@@ -66,7 +66,7 @@ def dialogues(config: SamplesConfig, seed: int, split: Split) -> Iterator[Dialog
     languages, spoken = _languages(config), _spoken(config)
     count = config.dialogues
     if split == "test" and count:
-        count = config.test * len(_dialogues.test_cells(languages, spoken))
+        count = config.test * len(_dialogues.cells_of(languages, spoken))
     plans = (
         _dialogues.plan_dialogue(seed, split, number, languages, spoken, config.test) for number in range(count)
     )  # fmt: skip

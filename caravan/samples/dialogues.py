@@ -39,12 +39,13 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture: PNG, its caption in every language, its drawing style (or hand) and what it shows."""
+    """A picture: PNG, its caption in every language, its drawing style or hand, what it shows and what of it is new."""
 
     image: bytes
     names: dict[str, str]
     style: str
     facts: Mapping[str, Any]
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,7 @@ def plan_dialogue(
     """
     rng = stream(seed, "dialogue", split, number)
     if split == "test":
-        cells = test_cells(languages, spoken)
-        task, code = cells[number // per_task]
+        task, code = cells_of(languages, spoken)[number // per_task]
     else:
         tasks = [task for task in TASKS if spoken or task not in _SPOKEN_TASKS]
         task = rng.choices(tasks, [_TASK_WEIGHTS[TASKS.index(name)] for name in tasks])[0]
@@ -81,7 +81,7 @@ def plan_dialogue(
     return make(f"samples-{split}-{number}", rng, words(code), split, spoken)
 
 
-def test_cells(languages: Sequence[str], spoken: Sequence[str]) -> list[tuple[str, str]]:
+def cells_of(languages: Sequence[str], spoken: Sequence[str]) -> list[tuple[str, str]]:
     """Every task with every language that has it."""
     return [(task, code) for task in TASKS for code in (spoken if task in _SPOKEN_TASKS else languages)]
 
@@ -115,9 +115,13 @@ def _plan_both(name: str, rng: random.Random, language: Words, split: Split, spo
     scene = draw_scene(rng, split, split)
     turn = scene_turn(rng, language, scene)
     utterance = draw_utterance(rng, turn.question, language.code, split)
-    unseen = "hand" if scene.kind == "digit" else "combination+style"
-    group = f"unseen voice+{unseen}" if split == "test" else ""
+    group = f"unseen voice+{_new(scene)}" if split == "test" else ""
     return Plan(name, language.code, "both", (turn,), group, scene, rng.getrandbits(32), utterance)
+
+
+def _new(scene: Scene) -> str:
+    """What is new in a scene of the test sides: a digit has no combination of colour and shape, but a hand."""
+    return "hand" if scene.kind == "digit" else "combination+style"
 
 
 def _scene(rng: random.Random, split: Split) -> tuple[Scene, str]:
@@ -127,7 +131,6 @@ def _scene(rng: random.Random, split: Split) -> tuple[Scene, str]:
     what = rng.choices(tuple(_SCENE_GROUPS), (64, 10, 10, 16))[0]
     scene = draw_scene(rng, *_SCENE_GROUPS[what])
     if scene.kind == "digit" and what != "unseen phrasing":
-        # A digit has no combination of colour and shape: what is new is the hand.
         return replace(scene, style=rng.choice(HANDS_OF["test"])), "unseen hand"
     return scene, what
 
@@ -166,4 +169,6 @@ def picture(seed: int, split: Split, number: int, languages: Sequence[str]) -> P
     rng = stream(seed, "picture", split, number)
     scene = draw_scene(rng, split, split)
     names = {code: words(code).caption(scene) for code in languages}
-    return Picture(png(draw(scene, rng)), names, scene.style, asdict(scene))
+    return Picture(
+        png(draw(scene, rng)), names, scene.style, asdict(scene), f"unseen {_new(scene)}" if split == "test" else ""
+    )

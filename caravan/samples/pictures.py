@@ -228,7 +228,7 @@ def _clutter(rng: random.Random, draw: ImageDraw.ImageDraw, background: RGB) -> 
 def draw(scene: Scene, rng: random.Random) -> Picture:
     """A picture of a scene: 64 x 64, RGB. The same scene and random state give the same picture."""
     background = _near(rng, rng.choice(_BACKGROUNDS), 10)
-    colour = _near(rng, _RGB[scene.colour], 8)
+    colour = _near(rng, _RGB[scene.colour], 22)
     canvas = Image.new("RGB", (_LARGE, _LARGE), background)
     if scene.kind == "digit":
         _draw_digit(rng, canvas, scene, colour)

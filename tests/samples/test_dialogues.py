@@ -8,17 +8,14 @@ from caravan import samples
 from caravan.core.errors import RecipeError
 from caravan.recipe.samples import SamplesConfig
 from caravan.records import LANGUAGES, Dialogue
-from caravan.samples.dialogues import Plan, plan_clip, plan_dialogue, test_cells
+from caravan.samples.dialogues import Plan, cells_of, plan_clip, plan_dialogue
 from caravan.samples.voices import VOICES
 from caravan.samples.words import words
 from caravan.samples.world import COMBINATIONS, HANDS_OF, SPLITS, SPOKEN, STYLES_OF, Split
 
-cells = test_cells  # pytest takes names that begin with test_ for tests
-del test_cells
-
 
 def plans(split: Split, count: int) -> list[Plan]:
-    per_task = count // len(cells(LANGUAGES, SPOKEN))
+    per_task = count // len(cells_of(LANGUAGES, SPOKEN))
     return [plan_dialogue(0, split, number, LANGUAGES, SPOKEN, per_task) for number in range(count)]
 
 

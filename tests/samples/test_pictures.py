@@ -14,7 +14,7 @@ from caravan import samples
 from caravan.recipe.samples import SamplesConfig
 from caravan.records import LANGUAGES
 from caravan.samples.pictures import SIZE, draw, png
-from caravan.samples.world import COLOURS, HANDS, POSITIONS, SHAPES, STYLES, Scene, draw_scene, stream
+from caravan.samples.world import COLOURS, HANDS, POSITIONS, SHAPES, SPLITS, STYLES, Scene, draw_scene, stream
 
 
 @settings(max_examples=25, deadline=None)
@@ -86,7 +86,8 @@ def test_ten_digits_are_ten_pictures(hand: str) -> None:
 
 def test_pictures_carry_captions_in_every_language() -> None:
     config = SamplesConfig(pictures=6, test=1)
-    for split, count in (("train", 6), ("test", 4)):
+    for split, count in zip(SPLITS, (6, 4), strict=True):
         rows = list(samples.pictures(config, 0, split))
         assert len(rows) == count
         assert all(set(row.names) == set(LANGUAGES) and row.facts["style"] == row.style for row in rows)
+        assert all(bool(row.group) == (split == "test") for row in rows)

@@ -61,6 +61,6 @@ def test_a_language_that_espeak_lacks_ends_in_one_clear_error(capfd: pytest.Capt
 
 
 def test_without_espeak_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voices.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"caravan\[speech\]"):
         list(speak([(0, HELLO)]))
