@@ -25,12 +25,13 @@ import pyarrow.parquet as pq
 from caravan.core.errors import DataError
 from caravan.core.files import atomic_path
 from caravan.core.progress import track
-from caravan.curate.kernels import sign, warm_up
+from caravan.curate.kernels import measure
 from caravan.curate.language import Identifier, LanguageStep
 from caravan.curate.pairs import PairStep, read_pairs
 from caravan.curate.readers import Broken, BrokenFileError, Damage, read_documents
 from caravan.curate.rules import RuleStep
 from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
+from caravan.curate.signatures import sign
 from caravan.curate.steps import VERDICT_FIELDS, Step, judge_all
 from caravan.recipe.curate import CurateConfig
 
@@ -143,7 +144,7 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
     if not todo:
         return
     judge = Judge.build(config, languages)
-    warm_up()
+    _compile_once()
     workers = min(config.workers or len(os.sched_getaffinity(0)), len(todo))
     with track("curate", sum(shard.size for shard in todo) // KILOBYTE, "kB") as bar:
         if workers <= 1:
@@ -161,6 +162,13 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _compile_once() -> None:
+    """Compile the kernels into numba's cache, where the processes of a pool find them."""
+    text, one = pa.array(["."]), np.ones(1, np.int32)
+    measure(text, one)
+    sign(text, one, bands=1, rows=1)
 
 
 _here: list[Judge] = []

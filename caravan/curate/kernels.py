@@ -1,12 +1,10 @@
-"""Kernels over Arrow text buffers: what the rules measure, and what deduplication compares.
+"""Kernels over Arrow text buffers: characters, words, lines and n-grams, and what the rules measure of them.
 
 One row at a time, from UTF-8 bytes to code points to words; the scratch space is made once a batch. A word is a run
 of letters and digits; in scripts without spaces each character is one.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +35,6 @@ MIN_LINES, MIN_WORDS, MIN_REPEATS = 3, 10, 3
 ELLIPSIS, FULL_STOP, NO_BREAK_SPACE = 0x2026, 0x2E, 0xA0
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
-U32_MAX = np.uint32(0xFFFFFFFF)
 
 Points = npt.NDArray[np.uint32]
 Hashes = npt.NDArray[np.uint64]
@@ -273,29 +270,6 @@ def repeated_share(
 
 
 @njit(nogil=True, cache=True)
-def normalised_hash(points: Points, count: int, table: npt.NDArray[np.uint8], low: Points) -> np.uint64:
-    """Hash of the text without blanks and invisible characters, case ignored."""
-    h = FNV_OFFSET
-    for i in range(count):
-        kind = kind_of(points[i], table)
-        if kind != SPACE and kind != NEWLINE and kind != INVISIBLE:
-            h = (h ^ np.uint64(low[points[i]] if points[i] < TABLE_SIZE else points[i])) * FNV_PRIME
-    return mix(h)
-
-
-@njit(nogil=True, cache=True)
-def min_hashes(grams: Hashes, many: int, a: Points, b: Points, least: Points) -> None:
-    """Least value of each permutation over all shingles, uint32 [permutations]."""
-    least[:] = U32_MAX
-    for i in range(many):
-        x = np.uint32(grams[i] >> np.uint64(32))
-        for k in range(len(a)):
-            v = np.uint32(x * a[k] + b[k])
-            v = np.uint32(v ^ (v >> np.uint32(15)))
-            least[k] = min(least[k], v)
-
-
-@njit(nogil=True, cache=True)
 def measure_rows(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
@@ -339,40 +313,6 @@ def measure_rows(
         out[row, 14] = spaced_length / spaced_words if spaced_words >= MIN_WORDS else np.nan
 
 
-@njit(nogil=True, cache=True)
-def sign_rows(
-    data: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
-    shingles: npt.NDArray[np.int32],
-    a: Points,
-    b: Points,
-    table: npt.NDArray[np.uint8],
-    low: Points,
-    exact: Hashes,
-    bands: Hashes,
-) -> None:
-    """Fill the hash of the normalised text [n] and the key of each LSH band [n, bands]."""
-    longest = (offsets[1:] - offsets[:-1]).max() + 1
-    points = np.empty(longest, np.uint32)
-    hashes, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
-    lengths = np.empty(longest, np.int32)
-    least = np.empty(len(a), np.uint32)
-    rows = len(a) // bands.shape[1]
-    for row in range(len(offsets) - 1):
-        count = decode(data, offsets[row], offsets[row + 1], points)
-        exact[row] = normalised_hash(points, count, table, low)
-        words = split_words(points, count, table, low, hashes, lengths)
-        many = roll(hashes, words, max(1, min(shingles[row], words)), grams)
-        if not many:
-            grams[0], many = exact[row], 1
-        min_hashes(grams, many, a, b, least)
-        for band in range(bands.shape[1]):
-            h = FNV_OFFSET
-            for k in range(band * rows, (band + 1) * rows):
-                h = (h ^ np.uint64(least[k])) * FNV_PRIME
-            bands[row, band] = mix(h)
-
-
 def buffers(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Bytes and offsets of a string array without nulls."""
     texts = texts.cast(pa.large_string())
@@ -392,27 +332,3 @@ def measure(texts: pa.Array, units: npt.NDArray[np.int32]) -> dict[str, npt.NDAr
     if len(texts):
         measure_rows(*buffers(texts), units, kinds(), lower(), latin_bytes(), out)
     return dict(zip(FEATURES, out.T, strict=True))
-
-
-def sign(texts: pa.Array, shingles: npt.NDArray[np.int32], *, bands: int, rows: int) -> tuple[Hashes, Hashes]:
-    """What deduplication compares: the normalised text's hash [n], and the key of each LSH band [n, bands].
-
-    Args:
-        texts: valid UTF-8 strings [n], no nulls.
-        shingles: words in a shingle [n].
-        bands, rows: of the LSH; rows x bands permutations are taken.
-    """
-    random: Any = np.random.default_rng(112)
-    a = random.integers(1, 1 << 31, bands * rows, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
-    b = random.integers(0, 1 << 32, bands * rows, dtype=np.uint32)
-    exact, keys = np.empty(len(texts), np.uint64), np.empty((len(texts), bands), np.uint64)
-    if len(texts):
-        sign_rows(*buffers(texts), shingles, a, b, kinds(), lower(), exact, keys)
-    return exact, keys
-
-
-def warm_up() -> None:
-    """Compile the kernels once, into numba's cache, where the processes of a pool find them."""
-    one = np.ones(1, np.int32)
-    measure(pa.array(["."]), one)
-    sign(pa.array(["."]), one, bands=1, rows=1)

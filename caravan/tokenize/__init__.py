@@ -1,0 +1,1 @@
+"""Corpus to tokenizer and packed tokens, and how many tokens each language takes."""
