@@ -82,7 +82,7 @@ def completion_request(
             so a greedy answer at a near tie, then depends on what came before.
 
     Raises:
-        PlaceholderError: more or fewer pad tokens than media.
+        PlaceholderError: more or fewer pad tokens than media, or nothing after the last.
     """
     found = PLACEHOLDER.findall(prompt)
     if len(found) != len(media):
@@ -91,6 +91,11 @@ def completion_request(
             expected=f"{len(found)} media for {len(found)} placeholders in the prompt",
             got=f"{len(media)} media",
             fix="give one clip or picture for each placeholder",
+        )
+    if found and prompt.endswith(found[-1]):
+        # llama.cpp aborts the whole process: it starts to generate from a text token.
+        raise PlaceholderError(
+            "the prompt ends with a medium", expected="text after it, such as the assistant's turn", got=found[-1]
         )
     rendered: str | dict[str, Any] = prompt
     if media:
@@ -365,6 +370,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0)
     options = vars(parser.parse_args(None if arguments is None else list(arguments)))
     parent = os.getppid()
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # an abort would wait for a debugger to print what nobody reads
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         engine = Engine(options.pop("model"), options.pop("mmproj"), **options)

@@ -85,7 +85,7 @@ def export(config: ExportConfig, ctx: StageContext) -> dict[str, Any]:
     parity: dict[str, dict[Kind, Parity]] = {}
     for mixture in ("f16", *config.quantisations):
         file = ctx.out / f"model-{mixture}.gguf"
-        _write_model(source, answers, mixture, file, config.threads)
+        write_model(source, answers, mixture, file, config.threads)
         parity[mixture] = compare(file, mmproj, answers.references, answers.stop, config.new_tokens, config.threads)
         if mixture == "f16":
             check_bounds(parity[mixture], file, config.max_logprob_delta)
@@ -119,7 +119,8 @@ def _probes(config: ExportConfig, ctx: StageContext, model: Any) -> list[Probe]:
     return found + synthetic_probes(missing, config.prompts, ctx.seed)
 
 
-def _write_model(source: Source, answers: Answers, mixture: str, path: Path, threads: int) -> None:
+def write_model(source: Source, answers: Answers, mixture: str, path: Path, threads: int) -> None:
+    """Write the language model in one mixture of types, unless the file is there."""
     if path.exists():
         log.info("%s is there already", path.name)
         return

@@ -120,20 +120,20 @@ def compare(
             completion = engine.complete(reference.prompt, reference.media, max_tokens=length)
             _check_tokens(engine, reference, completion.prompt_tokens)
             first = engine.next_logprobs(reference.prompt, reference.media, top=TOP)
-            tie = _tie(list(completion.tokens), reference, stop, length)
-            found.setdefault(reference.kind, []).append((_delta(first, reference.logprobs[0]), tie))
+            gap = parting(list(completion.tokens), reference, stop, length)
+            found.setdefault(reference.kind, []).append((_delta(first, reference.logprobs[0]), gap))
             bar.advance()
     return {kind: _summary(found[kind]) for kind in KINDS if kind in found}
 
 
 def _summary(found: Sequence[tuple[float, float | None]]) -> Parity:
-    deltas, ties = zip(*found, strict=True)
-    parted = [tie for tie in ties if tie is not None]
+    deltas, gaps = zip(*found, strict=True)
+    parted = [gap for gap in gaps if gap is not None]
     agreement = 1 - len(parted) / len(found)
     return Parity(len(found), round(max(deltas), 6), round(agreement, 4), round(max(parted, default=0.0), 6))
 
 
-def _tie(tokens: list[int], reference: Reference, stop: Sequence[int], length: int) -> float | None:
+def parting(tokens: list[int], reference: Reference, stop: Sequence[int], length: int) -> float | None:
     """None where the answers are the same; else how torch's log-probabilities differ where they part."""
     ours = _with_end(tokens, stop, length)
     theirs = _with_end(reference.answer, stop, length)

@@ -117,10 +117,11 @@ def _words(random: np.random.Generator) -> TextPart:
 
 
 def _tone(random: np.random.Generator) -> AudioPart:
-    """A gliding tone of one to four seconds."""
+    """A gliding tone of one to four seconds, loud or quiet: a wrong floor of the spectrum shows in quiet ones alone."""
     seconds = np.arange(int(random.uniform(1, 4) * SAMPLE_RATE)) / SAMPLE_RATE
-    wave = 0.4 * np.sin(2 * np.pi * seconds * (random.uniform(150, 900) + 60 * np.sin(3 * seconds)))
-    return AudioPart(Media(encode_wav((wave + 0.01 * random.standard_normal(wave.size)).astype(np.float32))))
+    wave = np.sin(2 * np.pi * seconds * (random.uniform(150, 900) + 60 * np.sin(3 * seconds)))
+    wave = 10 ** random.uniform(-2.3, -0.4) * (wave + 0.02 * random.standard_normal(wave.size))
+    return AudioPart(Media(encode_wav(wave.astype(np.float32))))
 
 
 def _blocks(random: np.random.Generator) -> ImagePart:

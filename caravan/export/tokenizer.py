@@ -15,7 +15,8 @@ from caravan.core.files import read_json
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _BPE_OPTIONS = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
-# Pre-tokenizers that llama.cpp reproduces for every text, and what it calls them.
+# Pre-tokenizers that llama.cpp reproduces for every text, and what it calls them. (It knows the letters of Unicode 16,
+# all of rare or ancient scripts, which the tokenizers library takes for symbols.)
 PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
     "gpt-2": [_BYTES],
     "smollm": [_DIGITS, _BYTES],

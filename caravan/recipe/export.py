@@ -19,7 +19,8 @@ class ExportConfig(Section):
     )
     prompts: int = Field(8, ge=1, description="prompts of each kind (text, audio, image, both) to compare with torch")
     new_tokens: int = Field(16, ge=1, description="length of the greedy answers that are compared")
+    # Rounding to 16 bits made up to 0.012 in models of random weights; a layer or a sign too many makes 0.1 and more.
     max_logprob_delta: float = Field(
-        0.02, gt=0, description="most that a likely token's log-probability in f16 may differ from torch's in fp32"
+        0.05, gt=0, description="most that a likely token's log-probability in f16 may differ from torch's in fp32"
     )
     threads: int = Field(2, ge=1, description="CPU threads to quantise and to verify with")

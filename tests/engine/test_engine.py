@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caravan.core.errors import PlaceholderError, ServeError
@@ -99,7 +99,7 @@ def test_a_prompt_that_does_not_fit_names_both_lengths(engine: Engine) -> None:
 def test_media_need_an_engine_with_that_sense(engine: Engine) -> None:
     assert engine.senses == frozenset()
     with pytest.raises(EngineRequestError, match="does not support multimodal"):
-        engine.complete("<|audio_pad|>", [b"RIFF"], max_tokens=1)
+        engine.complete("<|audio_pad|>?", [b"RIFF"], max_tokens=1)
 
 
 def test_the_server_wants_its_key(engine: Engine) -> None:
@@ -115,8 +115,8 @@ def test_placeholders_are_the_pad_tokens_of_the_chat_template() -> None:
 
 
 def test_placeholders_become_markers_in_order() -> None:
-    body = completion_request("a<|image_pad|>b<|audio_pad|>c", [b"1", b"2"], "<M>", max_tokens=3)
-    assert body["prompt"] == {"prompt_string": "a<M>b<M>c", "multimodal_data": ["MQ==", "Mg=="]}
+    body = completion_request("a<|image_pad|><|audio_pad|>c", [b"1", b"2"], "<M>", max_tokens=3)
+    assert body["prompt"] == {"prompt_string": "a<M><M>c", "multimodal_data": ["MQ==", "Mg=="]}
     assert completion_request("a", [], "<M>", max_tokens=3)["prompt"] == "a"
 
 
@@ -126,12 +126,18 @@ def test_media_without_placeholders_or_the_other_way_round(prompt: str, media: l
         completion_request(prompt, media, "<M>", max_tokens=1)
 
 
+def test_a_prompt_that_ends_with_a_medium_would_end_the_engine() -> None:
+    with pytest.raises(PlaceholderError, match="ends with a medium"):
+        completion_request("<|user|><|audio_pad|>", [b"1"], "<M>", max_tokens=1)
+
+
 def test_a_fixed_seed_is_never_the_one_that_means_random() -> None:
     seeds = [completion_request("a", [], "", max_tokens=1, seed=seed)["seed"] for seed in (None, 0, 2**32 - 1, -1)]
     assert seeds[0] == 2**32 - 1
     assert all(0 <= seed < 2**32 - 1 for seed in seeds[1:])
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.lists(st.text(), max_size=5), st.integers(1, 9))
 def test_events_are_read_from_chunks_that_end_anywhere(texts: list[str], size: int) -> None:
     events = [{"content": text + "\u2028é\x85"} for text in texts]
