@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
@@ -26,6 +27,8 @@ from caravan.serve.errors import RequestError, body_of, error_body, status_of
 from caravan.serve.limit import BodyLimit
 from caravan.serve.protocol import ChatRequest, Label
 
+T = TypeVar("T")
+
 
 def create_app(assistant: Assistant) -> FastAPI:
     """The HTTP application of an assistant: `/v1`, `/health` and `/metrics`."""
@@ -40,16 +43,16 @@ def create_app(assistant: Assistant) -> FastAPI:
 
 def _add_chat(app: FastAPI, assistant: Assistant) -> None:
     @app.post("/v1/chat/completions")
-    async def chat(request: ChatRequest) -> Response:
-        _check_model(request.model, assistant.name)
-        messages = await anyio.to_thread.run_sync(protocol.to_messages, request)
-        pieces = assistant.answer(messages, _sampling(request))
-        # Errors before the first piece still have an HTTP status of their own.
-        first = await anext(pieces)
+    async def chat(asked: ChatRequest, request: Request) -> Response:
+        _check_model(asked.model, assistant.name)
+        messages = await anyio.to_thread.run_sync(protocol.to_messages, asked)
+        pieces = assistant.answer(messages, _sampling(asked))
         label = protocol.Label(f"chatcmpl-{secrets.token_hex(12)}", assistant.name, int(time.time()))
-        if not request.stream:
-            return JSONResponse(await _whole(label, first, pieces))
-        events = _events(label, first, pieces, request.wants_usage)
+        if not asked.stream:
+            return JSONResponse(await _unless_gone(request, _whole(label, pieces)))
+        # Errors before the first piece still have an HTTP status of their own.
+        first = await _unless_gone(request, anext(pieces))
+        events = _events(label, first, pieces, asked.wants_usage)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
 
@@ -119,10 +122,35 @@ def _sampling(request: ChatRequest) -> Sampling:
     )
 
 
-async def _whole(label: Label, first: Piece, rest: AsyncGenerator[Piece, None]) -> dict[str, Any]:
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of the work, which is given up if the client goes away.
+
+    Raises:
+        RequestError: it went away; nobody reads this.
+    """
+    working = asyncio.create_task(work)
+    tasks = (working, asyncio.create_task(_gone(request)))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise RequestError("the client went away", status=499)
+        return working.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _whole(label: Label, pieces: AsyncGenerator[Piece, None]) -> dict[str, Any]:
     """All pieces as one answer."""
-    pieces = [first, *[piece async for piece in rest]]
-    return protocol.completion(label, "".join(piece.text for piece in pieces), pieces[-1])
+    async with aclosing(pieces):
+        said = [piece async for piece in pieces]
+    return protocol.completion(label, "".join(piece.text for piece in said), said[-1])
 
 
 async def _events(

@@ -71,9 +71,10 @@ def status_of(error: CaravanError) -> tuple[int, str]:
 
 
 def error_body(message: str, *, status: int, code: str, param: str | None = None) -> dict[str, Any]:
-    """An error as OpenAI's clients expect it."""
+    """An error as OpenAI's clients expect it. What it quotes of a request may be no Unicode; what it says is."""
     kind = "invalid_request_error" if status < 500 else "server_error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return {"error": {name: text and text.encode(errors="replace").decode() for name, text in error.items()}}
 
 
 def body_of(error: CaravanError) -> dict[str, Any]:

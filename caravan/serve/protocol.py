@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from caravan.records import AudioPart, ImagePart, Media, Message, Part, TextPart
 from caravan.serve.client import Piece
@@ -26,9 +26,21 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _whole(text: str) -> str:
+    """JSON can spell half of a surrogate pair, which is no character and has no encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("Input should be valid Unicode, without lone surrogates") from error
+    return text
+
+
+Words = Annotated[str, AfterValidator(_whole)]
+
+
 class Text(_Strict):
     type: Literal["text"]
-    text: str
+    text: Words
 
 
 class ImageUrl(_Strict):
@@ -91,7 +103,7 @@ class ChatRequest(_Strict):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = None
-    stop: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(None, max_length=16)
+    stop: list[Annotated[Words, Field(min_length=1, max_length=256)]] | None = Field(None, max_length=16)
     # Neutral values only.
     n: Literal[1] | None = None
     logprobs: Literal[False] | None = None

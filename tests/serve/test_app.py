@@ -1,0 +1,250 @@
+"""The whole server, with its engine, over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+Make = Callable[..., bytes]
+URL = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def http(server: Any) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(server: Any) -> Iterator[openai.OpenAI]:
+    http = httpx.Client(trust_env=False)
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=http) as client:
+        yield client
+
+
+def audio(data: bytes, kind: str = "wav") -> Any:
+    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(data).decode(), "format": kind}}
+
+
+def image(data: bytes) -> Any:
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(data).decode()}"}}
+
+
+def say(*parts: Any, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}], "max_tokens": 8, **more}
+
+
+def text(words: str) -> Any:
+    return {"type": "text", "text": words}
+
+
+def test_openai_client_gets_the_same_answer_whole_and_streamed(client: openai.OpenAI, wav: Make, png: Make) -> None:
+    turn = say(text("what"), image(png()), audio(wav()), image(png(30, 90)), text("?"))
+    whole = client.chat.completions.create(model="tiny", **turn)
+    assert whole.usage
+    assert whole.usage.completion_tokens == 8
+    assert whole.usage.prompt_tokens > 150  # the clip alone
+    assert whole.choices[0].finish_reason == "length"
+    chunks = list(
+        client.chat.completions.create(model="tiny", stream=True, stream_options={"include_usage": True}, **turn)
+    )
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert len(pieces) > 3
+    assert chunks[-1].usage == whole.usage
+    assert chunks[-2].choices[0].finish_reason == "length"
+
+
+def test_sampling_is_passed_on(client: openai.OpenAI) -> None:
+    def drawn(seed: int, **more: Any) -> str:
+        turn = say(text("hello"), temperature=1.5, seed=seed, **more)
+        return client.chat.completions.create(model="tiny", **turn).choices[0].message.content or ""
+
+    assert drawn(1) == drawn(1)
+    assert len({drawn(seed) for seed in range(4)}) > 1
+    # Nothing but the likeliest token is left of the distribution: greedy.
+    assert drawn(1, top_p=0.0) == drawn(2, top_p=0.0)
+    whole = drawn(1)
+    assert drawn(1, stop=[whole[2]]) == whole[: whole.index(whole[2])]
+
+
+def test_media_matter(client: openai.OpenAI, png: Make, wav: Make) -> None:
+    turns = [say(text("x")), say(text("x"), image(png())), say(text("x"), audio(wav()))]
+    answers = {client.chat.completions.create(model="tiny", **turn).choices[0].message.content for turn in turns}
+    assert len(answers) == 3
+
+
+def test_models_and_health(client: openai.OpenAI, http: httpx.Client) -> None:
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny").owned_by == "caravan"
+    health = http.get("/health").raise_for_status().json()
+    assert health == {"status": "ok", "model": "tiny", "context": 1024, "senses": ["audio", "vision"]}
+    with pytest.raises(openai.NotFoundError, match="no such model"):
+        client.chat.completions.create(model="gpt-4o", **say(text("x")))
+
+
+def test_metrics_count_answers(client: openai.OpenAI, http: httpx.Client) -> None:
+    def answered() -> float:
+        lines = http.get("/metrics").raise_for_status().text.splitlines()
+        return sum(
+            float(line.split()[1]) for line in lines if line.startswith('caravan_answers_total{outcome="answered"')
+        )
+
+    before = answered()
+    client.chat.completions.create(model="tiny", **say(text("x")))
+    assert answered() == before + 1
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few hundred bytes that says that it is large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+BAD: dict[str, tuple[Callable[[Make, Make], Any], int, str]] = {
+    "one sample": (lambda wav, png: say(audio(wav(1))), 400, "too short"),
+    "ten minutes": (lambda wav, png: say(audio(wav(8000 * 600, 8000))), 400, "too long"),
+    "half a WAV": (lambda wav, png: say(audio(wav()[:2000])), 400, "cut off"),
+    "not a WAV": (lambda wav, png: say(audio(b"RIFF....")), 400, "cannot be decoded"),
+    "no sound": (lambda wav, png: say(audio(b"")), 400, "cannot be decoded"),
+    "corrupt PNG": (lambda wav, png: say(image(png()[:50])), 400, "cannot be decoded"),
+    "20,000 x 20,000": (lambda wav, png: say(image(png(20_000, 20_000))), 400, "40,000,000 pixels"),
+    "a bomb": (lambda wav, png: say(image(bomb(60_000, 60_000))), 400, "40,000,000 pixels"),
+    "a web address": (
+        lambda wav, png: say({"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}), 400, "not fetched",
+    ),
+    "special token": (lambda wav, png: say(text("what is <|image_pad|>?")), 400, r"<\|image_pad\|>"),
+    "special token in halves": (lambda wav, png: say(text("<|image_"), text("pad|>")), 400, r"<\|image_pad\|>"),
+    "longer than the context": (lambda wav, png: say(text("ab " * 1500)), 400, "at most 1024 tokens"),
+    "media longer than the context": (lambda wav, png: say(*[audio(wav())] * 8), 400, "at most 1024 tokens"),
+    "too much text": (lambda wav, png: say(text("a" * 300_000)), 400, "too much text"),
+    "17 media": (lambda wav, png: say(*[image(png())] * 17), 400, "too many media"),
+    "no question": (lambda wav, png: {"messages": [{"role": "assistant", "content": "x"}]}, 400, "not the user's"),
+    "garbage": (lambda wav, png: b"\xff\xfe{", 400, "pars|JSON"),
+    "half a JSON": (lambda wav, png: b'{"messages": [', 400, "not JSON"),
+    "a deep JSON": (lambda wav, png: b"[" * 100_000, 400, "JSON|pars"),
+    "another JSON": (lambda wav, png: [1, 2], 400, "dictionary|object"),
+    "half a character": (lambda wav, png: b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 400, "surrogate"),
+    "half a character as a key": (lambda wav, png: b'{"\\ud800": 1}', 400, "unicode"),
+    "half a character as a model": (
+        lambda wav, png: b'{"model": "\\ud800", "messages": [{"role": "user", "content": "x"}]}', 404, "no such model",
+    ),
+    "70 MB": (lambda wav, png: b" " * 70_000_000, 413, "too large"),
+}  # fmt: skip
+
+
+def refused(http: httpx.Client, body: Any, status: int, words: str) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    reply = http.post(URL, content=content, headers={"Content-Type": "application/json"})
+    assert reply.status_code == status, reply.text
+    error = reply.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert re.search(words, error["message"]), error
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_in_words(server: Any, http: httpx.Client, wav: Make, png: Make, name: str) -> None:
+    make, status, words = BAD[name]
+    engine = server.engine()
+    refused(http, make(wav, png), status, words)
+    assert http.post(URL, json=say(text("hello"))).status_code == 200
+    assert server.engine() == engine
+
+
+@pytest.mark.parametrize("name", ["one sample", "longer than the context"])
+def test_a_stream_that_cannot_begin_is_refused_alike(http: httpx.Client, wav: Make, png: Make, name: str) -> None:
+    make, status, words = BAD[name]
+    refused(http, make(wav, png) | {"stream": True}, status, words)
+
+
+def test_what_is_not_offered_is_said_in_the_same_shape(http: httpx.Client) -> None:
+    for reply in (http.get(URL), http.post("/v1/embeddings", json={}), http.get("/v1/models/other")):
+        assert reply.status_code == 404
+        assert reply.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_long_words_and_odd_characters_are_answered(http: httpx.Client) -> None:
+    for words in ("\0", "é\u2028\r\n", "🧭" * 20, "ก็" * 50, " " * 300):
+        reply = http.post(URL, json=say(text(words)))
+        assert reply.status_code == 200, (words, reply.text)
+
+
+@contextmanager
+def held(process: int) -> Iterator[None]:
+    """A process that stands still."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def busy(http: httpx.Client) -> float:
+    (count,) = re.findall(r"\ncaravan_answers_in_progress (\S+)", http.get("/metrics").text)
+    return float(count)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_engine_is_replaced(server: Any, client: openai.OpenAI, http: httpx.Client) -> None:
+    def ask(stream: bool = False) -> Any:
+        return client.chat.completions.create(model="tiny", stream=stream, **say(text("hello")))
+
+    before, engine = ask().choices[0].message.content, server.engine()
+    with ThreadPoolExecutor(2) as pool:
+        with held(engine):
+            under_way = [pool.submit(ask, stream) for stream in (False, True)]
+            wait_for(lambda: busy(http) == 2)
+            os.kill(engine, signal.SIGKILL)
+        for answer in under_way:
+            with pytest.raises(openai.InternalServerError, match="engine is not available") as caught:
+                answer.result()
+            assert caught.value.status_code == 503
+            assert caught.value.code == "engine_unavailable"
+            assert caught.value.response.headers["Retry-After"]
+    wait_for(lambda: http.get("/health").status_code == 503)
+    wait_for(lambda: http.get("/health").status_code == 200)
+    assert server.engine() != engine
+    assert ask().choices[0].message.content == before
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_client_that_goes_away_frees_the_engine(server: Any, http: httpx.Client, stream: bool) -> None:
+    with held(server.engine()):
+        with pytest.raises(httpx.ReadTimeout):
+            http.post(URL, json=say(text("hello"), stream=stream), timeout=0.5)
+        wait_for(lambda: busy(http) == 0)
+    assert http.post(URL, json=say(text("hello"))).status_code == 200
+
+
+def test_events_are_lines_of_json(http: httpx.Client) -> None:
+    reply = http.post(URL, json=say(text("hello"), stream=True))
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    events = [line.removeprefix("data: ") for line in reply.text.split("\n") if line]
+    assert events[-1] == "[DONE]"
+    assert {json.loads(event)["object"] for event in events[:-1]} == {"chat.completion.chunk"}
