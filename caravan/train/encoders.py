@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import torch
 from transformers import (
     CLIPImageProcessorPil,
     CLIPModel,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -59,8 +58,7 @@ def _train_speech(
     counts = fit(model, rows, collate_speech, part, task, out, ctx.seed)
     held_out = SpeechItems(test, tokenizer)
     rate = round(error_rate(whisper, tokenizer, held_out), 4) if len(held_out) else None
-    _save(whisper, tokenizer, out)
-    WhisperFeatureExtractor().save_pretrained(out)
+    save_whisper(whisper, tokenizer, out)
     return {**counts, "clips": len(train), "held-out clips": len(held_out), "held-out character error rate": rate}
 
 
@@ -79,9 +77,7 @@ def _train_vision(
     counts = fit(model, rows, collate_vision, part, task, out, ctx.seed)
     held_out = VisionItems(test, tokenizer, size)
     top1 = round(retrieval(clip, held_out), 4) if len(held_out) else None
-    _save(clip, tokenizer, out)
-    side = {"height": size, "width": size}
-    CLIPImageProcessorPil(size=side, do_center_crop=False, image_mean=MEAN, image_std=STD).save_pretrained(out)
+    save_clip(clip, tokenizer, out)
     return {**counts, "pictures": len(train), "held-out pictures": len(held_out), "held-out top-1": top1}
 
 
@@ -110,15 +106,26 @@ def _texts(table: pa.Table) -> Iterator[str]:
 
 
 def _tokenizer(folder: str) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    return cast(PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(folder))
 
 
 def _folder(name: str) -> str:
     return str(sample_encoder(SHIPPED[name])) if name in SHIPPED else name
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Weights as float16: half the size, and what an encoder's numbers need."""
+def save_whisper(whisper: WhisperForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """A folder as of any Whisper; weights as float16, half the size."""
     with full_disk_while_saving(out):
-        model.half().save_pretrained(out)
+        whisper.half().save_pretrained(out)
         tokenizer.save_pretrained(out)
+        WhisperFeatureExtractor().save_pretrained(out)
+
+
+def save_clip(clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """A folder as of any CLIP; weights as float16, half the size."""
+    vision: Any = clip.config.vision_config
+    side = {"height": vision.image_size, "width": vision.image_size}
+    with full_disk_while_saving(out):
+        clip.half().save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        CLIPImageProcessorPil(size=side, do_center_crop=False, image_mean=MEAN, image_std=STD).save_pretrained(out)

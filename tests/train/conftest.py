@@ -9,11 +9,24 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    WhisperConfig,
+    WhisperModel,
+)
 
 from caravan.core.artifact import Artifact, Manifest
+from caravan.core.files import write_table
 from caravan.core.stage import StageContext
+from caravan.media.audio import SAMPLE_RATE, encode_wav
+from caravan.media.image import encode_png
+from caravan.records import AudioPart, Dialogue, ImagePart, Media, Message, dialogues_to_table
 from caravan.text.indexed import IndexedWriter
 from caravan.text.tokens import CHAT_TEMPLATE, END_OF_TEXT, PAD, SPECIAL_TOKENS
 
@@ -74,6 +87,11 @@ def artifact(path, kind: str) -> Artifact:
 
 
 @pytest.fixture
+def make_artifact():
+    return artifact
+
+
+@pytest.fixture
 def tokenizer_artifact(tmp_path_factory, tokenizer):
     """A tokenizer folder with packed English, German and Chinese, and English-German pairs."""
     folder = tmp_path_factory.mktemp("tokenizer")
@@ -103,3 +121,54 @@ def context(tmp_path):
         return StageContext(out=out, inputs=inputs, base=tmp_path, seed=7, languages=("en", "de", "zh"), name=name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def encoder_folders(tmp_path_factory):
+    """The smallest Whisper and CLIP that the stages take."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("encoders")
+    whisper = WhisperConfig(
+        vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+        decoder_attention_heads=1, encoder_ffn_dim=8, decoder_ffn_dim=8, max_target_positions=8,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1, image_size=16, patch_size=4
+    )
+    WhisperModel(whisper).save_pretrained(folder / "speech")
+    CLIPVisionModel(vision).save_pretrained(folder / "vision")
+    return artifact(folder, "encoders")
+
+
+def clip_bytes(seconds: float = 0.4, pitch: float = 300.0) -> bytes:
+    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    return encode_wav(0.5 * np.sin(2 * np.pi * pitch * time).astype(np.float32))
+
+
+def picture_bytes(colour: tuple[int, int, int] = (200, 10, 10)) -> bytes:
+    return encode_png(Image.new("RGB", (20, 20), colour))
+
+
+def some_dialogues() -> list[Dialogue]:
+    """Text, speech, pictures and both; one clip is used twice."""
+    clips = [Media(bytes=clip_bytes(pitch=200.0 + 50 * n)) for n in range(3)]
+    pictures = [Media(bytes=picture_bytes((60 * n, 10, 10))) for n in range(4)]
+    made = [("chat", [f"hello number {n}"], f"answer {n}") for n in range(6)]
+    made += [("speech", [AudioPart(clips[n % 3])], f"heard {n}") for n in range(4)]
+    made += [("picture", [ImagePart(pictures[n]), "what is it"], f"seen {n}") for n in range(4)]
+    made += [("both", [AudioPart(clips[n]), ImagePart(pictures[n])], f"both {n}") for n in range(2)]
+    return [
+        Dialogue(f"{task}-{n}", "en", task, (Message.of("user", *content), Message.of("assistant", answer)))
+        for n, (task, content, answer) in enumerate(made)
+    ]
+
+
+@pytest.fixture
+def dialogues_artifact(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dialogues")
+    rows = some_dialogues()
+    write_table(folder / "train" / "a.parquet", dialogues_to_table(rows[:9]))
+    write_table(folder / "train" / "b.parquet", dialogues_to_table(rows[9:]))
+    return artifact(folder, "dialogues")

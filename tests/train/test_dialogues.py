@@ -1,0 +1,170 @@
+"""Preparing dialogues and packing them with their media."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from caravan.core.errors import DataError, MediaError, PlaceholderError, UnsupervisedError
+from caravan.core.files import write_table
+from caravan.media.features import MediaSpec
+from caravan.recipe.train import SftConfig
+from caravan.records import AudioPart, Dialogue, Media, Message, dialogues_to_table
+from caravan.train.dialogue_rows import Sense, collate, plan_dialogues
+from caravan.train.dialogues import Prepared, prepare
+from caravan.train.states import Encoder, sense_of
+
+SPEC = MediaSpec(
+    n_mels=80, audio_tokens_per_window=4, image_size=16, image_mean=(0.5,) * 3, image_std=(0.5,) * 3, image_tokens=5
+)
+
+
+def files(artifact):
+    return sorted((artifact.path / "train").glob("*.parquet"))
+
+
+@pytest.fixture
+def prepared(dialogues_artifact, tokenizer, tmp_path):
+    return prepare(files(dialogues_artifact), None, tokenizer, SPEC, 64, tmp_path / "dialogues")
+
+
+def test_ids_masks_and_media_lie_ready(prepared, tokenizer):
+    assert len(prepared) == 16
+    ids, learnt = prepared.piece(6)
+    text = tokenizer.decode(ids)
+    assert text == "<|user|><|audio_start|>" + "<|audio_pad|>" * 4 + "<|audio_end|><|end|><|assistant|>heard 0<|end|>"
+    assert tokenizer.decode(ids[learnt]) == "heard 0<|end|>"
+    # Six uses of three clips: each is stored once.
+    assert len(prepared.audio.table) == 3
+    assert prepared.audio.of(6).tolist() == prepared.audio.of(9).tolist() == prepared.audio.of(14).tolist() == [0]
+    assert prepared.audio.read(0)[:4] == b"RIFF"
+    assert len(prepared.image.table) == 4
+    assert prepared.image.of(0).size == 0
+
+
+def test_what_was_prepared_is_only_opened_again(prepared, tokenizer, tmp_path):
+    again = prepare([Path("gone.parquet")], None, tokenizer, SPEC, 64, tmp_path / "dialogues")
+    np.testing.assert_array_equal(again.ids, prepared.ids)
+
+
+def test_a_half_prepared_folder_is_made_again(dialogues_artifact, tokenizer, tmp_path):
+    (tmp_path / "dialogues.partial").mkdir()
+    (tmp_path / "dialogues.partial" / "audio.arrow").write_text("torn")
+    assert len(prepare(files(dialogues_artifact), None, tokenizer, SPEC, 64, tmp_path / "dialogues")) == 16
+
+
+def test_what_is_too_long_or_needs_a_missing_sense_is_counted(dialogues_artifact, tokenizer, tmp_path):
+    deaf = replace(SPEC, n_mels=0, audio_tokens_per_window=0)
+    counts = prepare(files(dialogues_artifact), ["chat", "speech"], tokenizer, deaf, 64, tmp_path / "deaf").counts
+    assert counts == {"dialogues": 6, "dropped: has speech, the model has no ears": 4}
+    wide = replace(SPEC, image_tokens=60)
+    counts = prepare(files(dialogues_artifact), None, tokenizer, wide, 64, tmp_path / "wide").counts
+    assert counts == {"dialogues": 10, "dropped: longer than a sequence": 6}
+
+
+@pytest.mark.parametrize("options", [{"length": 3}, {"tasks": ["caption"]}])
+def test_nothing_left_is_an_error(dialogues_artifact, tokenizer, tmp_path, options):
+    given = {"tasks": None, "length": 64, **options}
+    with pytest.raises(DataError, match="no dialogue is left"):
+        prepare(files(dialogues_artifact), given["tasks"], tokenizer, SPEC, given["length"], tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+def _bad(kind):
+    user, answer = Message.of("user", "hello"), Message.of("assistant", "yes")
+    if kind is UnsupervisedError:
+        return Dialogue("bad", "en", "chat", (user,))
+    if kind is PlaceholderError:
+        return Dialogue("bad", "en", "chat", (Message.of("user", "say <|audio_pad|>"), answer))
+    return Dialogue("bad", "en", "speech", (Message.of("user", AudioPart(Media(bytes=b"noise"))), answer))
+
+
+@pytest.mark.parametrize("kind", [UnsupervisedError, PlaceholderError, MediaError])
+def test_a_bad_row_is_named_with_its_file(kind, tokenizer, tmp_path):
+    good = Dialogue("good", "en", "chat", (Message.of("user", "hi"), Message.of("assistant", "ho")))
+    write_table(tmp_path / "rows.parquet", dialogues_to_table([good, _bad(kind)]))
+    with pytest.raises(kind, match=r"rows.parquet, row 1"):
+        prepare([tmp_path / "rows.parquet"], None, tokenizer, SPEC, 64, tmp_path / "d")
+
+
+def test_a_truncated_file_is_named(dialogues_artifact, tokenizer, tmp_path):
+    data = files(dialogues_artifact)[0].read_bytes()
+    (tmp_path / "torn.parquet").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"torn.parquet, row 0: dialogues cannot be read"):
+        prepare([tmp_path / "torn.parquet"], None, tokenizer, SPEC, 64, tmp_path / "d")
+
+
+def test_every_dialogue_comes_once_an_epoch_with_its_media_in_order(prepared):
+    rows = plan_dialogues(prepared, SftConfig(epochs=2, length=64, batch=3, micro_batch=3), seed=5, pad=1)
+    assert sorted(rows.order[:16]) == sorted(rows.order[16:]) == list(range(16))
+    assert len(rows) % 3 == 0
+    assert rows.tokens.sum() == 2 * prepared.lengths.sum()
+    mark = Sense("input_features", prepared.audio, lambda clip: np.full((1, 2, 2), clip, np.float32))
+    marked = replace(rows, senses=(mark,))
+    seen = []
+    for row in range(len(marked)):
+        media = [m for p, _, _ in rows.plan.pieces(row) for m in prepared.audio.of(int(rows.order[p]))]
+        arrays = marked[row].get("input_features", np.zeros((0, 2, 2)))
+        assert arrays[:, 0, 0].tolist() == media
+        assert len(media) * 4 == (marked[row]["input_ids"] == 7).sum()
+        seen += media
+    assert len(seen) == 2 * 6
+
+
+def test_weights_change_the_shares_of_tasks(prepared):
+    config = SftConfig(epochs=20, length=64, weights={"chat": 3.0, "speech": 0.0}, batch=1, micro_batch=1)
+    tasks = prepared.tasks[plan_dialogues(prepared, config, seed=5, pad=1).order]
+    assert "speech" not in tasks
+    assert (tasks == "chat").mean() == pytest.approx(18 / 24, abs=0.02)
+
+
+def test_a_batch_has_the_media_of_all_rows_and_none_where_there_are_none():
+    text = {"input_ids": np.arange(4), "position_ids": np.arange(4), "labels": np.arange(4)}
+    batch = collate([text, {**text, "pixel_values": np.ones((2, 3, 4, 4), np.float16)}, text])
+    assert batch["input_ids"].shape == (3, 4)
+    assert batch["pixel_values"].shape == (2, 3, 4, 4)
+    assert batch["pixel_values"].dtype == torch.float32
+    assert "input_features" not in batch
+
+
+class Counting:
+    """An encoder that counts how often it runs, and stops after some time if told to."""
+
+    def __init__(self, prepared: Prepared, stop_after: int = 10**9) -> None:
+        self.calls, self.stop_after = 0, stop_after
+        windows = np.ones(len(prepared.image.table), np.int64)
+        self.encoder = Encoder("vision", prepared.image, windows, lambda row: np.full((1, 2), row + 0.5), self.encode)
+
+    def encode(self, inputs):
+        self.calls += len(inputs)
+        if self.calls > self.stop_after:
+            raise KeyboardInterrupt
+        return inputs[:, :, None] * 2
+
+
+@pytest.mark.parametrize(("epochs", "budget", "runs"), [(2, 1.0, 5), (1, 1.0, 1), (2, 1e-9, 1)])
+def test_states_are_kept_only_if_they_come_again_and_fit(prepared, tmp_path, epochs, budget, runs):
+    picture_uses = np.tile(np.arange(10, 14), epochs)
+    counting = Counting(prepared)
+    sense = sense_of(counting.encoder, picture_uses, tmp_path, budget, autocast=False)
+    assert counting.calls == runs
+    assert sense.argument == ("vision_states" if runs == 5 else "pixel_values")
+    if runs == 5:
+        assert sense.features(3).tolist() == [[[7.0], [7.0]]]
+
+
+def test_keeping_states_goes_on_after_a_kill(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("caravan.train.states.BATCH", 1)
+    uses = np.tile(np.arange(10, 14), 2)
+    with pytest.raises(KeyboardInterrupt):
+        sense_of(Counting(prepared, stop_after=3).encoder, uses, tmp_path, 1.0, autocast=False)
+    with (tmp_path / "vision.states").open("ab") as torn:
+        torn.write(b"x")
+    counting = Counting(prepared)
+    sense = sense_of(counting.encoder, uses, tmp_path, 1.0, autocast=False)
+    assert counting.calls == 1 + 2
+    assert [sense.features(row)[0, 0, 0] for row in range(4)] == [1, 3, 5, 7]
