@@ -22,12 +22,12 @@ from caravan.serve.conversation import file_part
 from caravan.serve.errors import sentence
 
 EXAMPLES = (
-    "How many months are there in a year?",
-    "一年有几个月？",
-    "¿Cuántos meses tiene un año?",
-    "Сколько месяцев в году?",
-    "كم عدد أشهر السنة؟",
-    "一年は何か月ですか？",
+    "What month comes after November?",
+    "¿Cuánto es 2 más 3?",
+    "用汉字写出31。",
+    "أي شهر يأتي قبل أبريل؟",
+    'Скажи "воскресенье" по-индонезийски.',
+    'Wie sagt man "schwarz" auf Türkisch?',
 )
 NOT_ANSWERED = "This could not be answered"
 # Uploads and recordings are deleted after an hour; the check is made as often.

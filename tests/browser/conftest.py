@@ -1,0 +1,86 @@
+"""A browser in front of the web chat.
+
+`CARAVAN_BROWSER_MODEL=runs/quickstart` serves that model instead of the tiny one, and `CARAVAN_SCREENSHOT=FILE.png`
+keeps a picture of its chat: `docs/images/web-chat.png` is made like that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+
+
+@pytest.fixture(scope="session")
+def chat_url(
+    request: pytest.FixtureRequest, start_server: Callable[[Path], AbstractContextManager[Any]]
+) -> Iterator[str]:
+    model = os.environ.get("CARAVAN_BROWSER_MODEL")
+    if model is None:
+        yield request.getfixturevalue("server").url
+        return
+    with start_server(Path(model)) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="session")
+def question(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A picture and a spoken question about it, which training never shows."""
+    from caravan.recipe.samples import SamplesConfig
+    from caravan.samples import dialogues
+
+    config = SamplesConfig(dialogues=1, test=4, languages=["en"], spoken=["en"])
+    dialogue = next(row for row in dialogues(config, 7, "test") if row.task == "both")
+    folder = tmp_path_factory.mktemp("question")
+    (folder / "picture.png").write_bytes(dialogue.images[0].read())
+    (folder / "clip.wav").write_bytes(dialogue.audios[0].read())
+    return {"picture": folder / "picture.png", "clip": folder / "clip.wav"}
+
+
+@pytest.fixture(scope="session")
+def browser(question: dict[str, Path]) -> Iterator[Browser]:
+    """Chromium, whose microphone hears the spoken question."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={question['clip']}"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, chat_url: str) -> Iterator[Page]:
+    """The web chat; whatever it asks for must come from its own server."""
+    allowed = ["microphone", "camera", "clipboard-read", "clipboard-write"]
+    context = browser.new_context(viewport={"width": 1000, "height": 860}, permissions=allowed)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    asked: list[str] = []
+    faults: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(chat_url)
+    page.get_by_role("textbox").wait_for()
+    yield page
+    context.close()
+    assert [url for url in asked if not url.startswith((chat_url, f"blob:{chat_url}", "data:"))] == []
+    assert faults == []
