@@ -36,6 +36,11 @@ RANDOM_SEED = 2**32 - 1  # llama.cpp reads this value as "draw one"
 PARENT_POLL_SECONDS = 0.5
 
 
+def gguf_files(folder: Path, quantisation: str) -> tuple[Path, Path]:
+    """Where a `gguf` artifact has the language model in this quantisation, and its encoders if it has senses."""
+    return folder / f"model-{quantisation}.gguf", folder / "mmproj-f16.gguf"
+
+
 class EngineRequestError(ServeError):
     """The engine is well, but this request cannot be answered: too long, or media that it cannot decode."""
 

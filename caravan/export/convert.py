@@ -14,6 +14,7 @@ from caravan.core.errors import ExportError
 from caravan.core.files import atomic_path, write_json
 from caravan.core.log import get_logger
 from caravan.core.stage import StageContext
+from caravan.engine import gguf_files
 from caravan.export.gguf_file import describe_file, write_gguf
 from caravan.export.llama import check_llama, describe_llama, llama_tensors
 from caravan.export.mmproj import check_senses, describe_mmproj, mmproj_tensors, senses
@@ -30,7 +31,6 @@ from caravan.text.tokens import AUDIO_PAD, IMAGE_PAD
 
 log = get_logger(__name__)
 
-MMPROJ = "mmproj-f16.gguf"
 FACTS = "export.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 _NEEDS: dict[Kind, set[str]] = {"text": set(), "audio": {"speech"}, "image": {"vision"}, "both": {"speech", "vision"}}
@@ -79,12 +79,12 @@ def export(config: ExportConfig, ctx: StageContext) -> dict[str, Any]:
     source = open_source(ctx.need("model").path)
     answers = ask_torch(config, ctx, source)
     has_senses = isinstance(source.config, CaravanConfig) and any(senses(source.config))
-    mmproj = ctx.out / MMPROJ if has_senses else None
+    mmproj = gguf_files(ctx.out, "f16")[1] if has_senses else None
     if mmproj is not None:
         _write_mmproj(source, mmproj)
     parity: dict[str, dict[Kind, Parity]] = {}
     for mixture in ("f16", *config.quantisations):
-        file = ctx.out / f"model-{mixture}.gguf"
+        file, _ = gguf_files(ctx.out, mixture)
         write_model(source, answers, mixture, file, config.threads)
         parity[mixture] = compare(file, mmproj, answers.references, answers.stop, config.new_tokens, config.threads)
         if mixture == "f16":
@@ -99,7 +99,7 @@ def ask_torch(config: ExportConfig, ctx: StageContext, source: Source) -> Answer
     """Load the model in fp32, ask it every prompt, and let go of it: file and model are never in memory together."""
     model, tokenizer = load_model(source.folder)
     spec = MediaSpec(**media_spec(source.config))
-    found = references(model, tokenizer, spec, _probes(config, ctx, source.config), config.new_tokens)
+    found = references(model, tokenizer, spec, choose_probes(config, ctx, source.config), config.new_tokens)
     room = source.text.max_position_embeddings - config.new_tokens
     fitting = [reference for reference in found if len(reference.ids) <= room]
     if not fitting:
@@ -109,7 +109,7 @@ def ask_torch(config: ExportConfig, ctx: StageContext, source: Source) -> Answer
     return Answers(stop_ids(model, tokenizer), tokenizer.chat_template or None, fitting)
 
 
-def _probes(config: ExportConfig, ctx: StageContext, model: Any) -> list[Probe]:
+def choose_probes(config: ExportConfig, ctx: StageContext, model: Any) -> list[Probe]:
     """Prompts from the run's own test rows; drawn ones of the kinds that those lack."""
     there = {sense for sense, _ in senses(model)} if isinstance(model, CaravanConfig) else set()
     kinds = [kind for kind in KINDS if _NEEDS[kind] <= there]

@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from caravan.core.errors import ExportError
+from caravan.core.files import write_table
 from caravan.core.stage import StageContext
 from caravan.export import llama, mmproj
+from caravan.export.convert import choose_probes
 from caravan.export.stage import check, run
 from caravan.recipe.export import ExportConfig
+from caravan.records import Dialogue, Message, dialogues_to_table
 
 QUICK = ExportConfig(quantisations=(), prompts=1, new_tokens=8)
 Context = Callable[..., StageContext]
@@ -67,6 +70,16 @@ def test_finished_files_are_kept_and_compared_again(plain: Path, context: Contex
     again = (ctx.out / "model-f16.gguf").stat()
     assert (again.st_ino, again.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     assert not list(ctx.out.glob(".*"))
+
+
+def test_prompts_are_the_run_s_own_where_it_has_any(fused: Path, context: Context, tmp_path: Path) -> None:
+    rows = [Dialogue(str(row), "en", "chat", (Message.of("user", f"number {row}"),)) for row in range(3)]
+    write_table(tmp_path / "dialogues" / "test" / "0.parquet", dialogues_to_table(rows))
+    config = AutoConfig.from_pretrained(fused)
+    probes = choose_probes(ExportConfig(prompts=2), context(fused, dialogues=tmp_path / "dialogues"), config)
+    assert [probe.messages[0].text for probe in probes[:2]] == ["number 0", "number 1"]
+    # It has no clips and no pictures.
+    assert [probe.kind for probe in probes[2:]] == ["audio"] * 2 + ["image"] * 2 + ["both"] * 2
 
 
 def _unpermuted(weight: np.ndarray, heads: int) -> np.ndarray:
