@@ -112,7 +112,7 @@ def _plan_speech(name: str, rng: random.Random, language: Words, split: Split, s
 
 
 def _plan_both(name: str, rng: random.Random, language: Words, split: Split, spoken: Sequence[str]) -> Plan:
-    scene = draw_scene(rng, split, split)
+    scene = draw_scene(rng, split, split, nameless=split == "train")
     turn = scene_turn(rng, language, scene)
     utterance = draw_utterance(rng, turn.question, language.code, split)
     group = f"unseen voice+{_new(scene)}" if split == "test" else ""
@@ -127,7 +127,7 @@ def _new(scene: Scene) -> str:
 def _scene(rng: random.Random, split: Split) -> tuple[Scene, str]:
     """A scene and what of it is held out; most test scenes are both a new combination and in a new style."""
     if split == "train":
-        return draw_scene(rng, "train", "train"), ""
+        return draw_scene(rng, "train", "train", nameless=True), ""
     what = rng.choices(tuple(_SCENE_GROUPS), (64, 10, 10, 16))[0]
     scene = draw_scene(rng, *_SCENE_GROUPS[what])
     if scene.kind == "digit" and what != "unseen phrasing":
@@ -167,7 +167,7 @@ def plan_clip(seed: int, split: Split, number: int, spoken: Sequence[str]) -> tu
 def picture(seed: int, split: Split, number: int, languages: Sequence[str]) -> Picture:
     """Picture `number` with its captions; in the test split an unseen combination and style, or an unseen hand."""
     rng = stream(seed, "picture", split, number)
-    scene = draw_scene(rng, split, split)
+    scene = draw_scene(rng, split, split, nameless=split == "train")
     names = {code: words(code).caption(scene) for code in languages}
     return Picture(
         png(draw(scene, rng)), names, scene.style, asdict(scene), f"unseen {_new(scene)}" if split == "test" else ""

@@ -39,6 +39,11 @@ _RGB: dict[str, RGB] = {
     "red": (214, 30, 36), "green": (28, 150, 52), "blue": (32, 76, 214), "yellow": (250, 222, 30),
     "black": (14, 14, 16), "white": (252, 252, 252), "purple": (132, 36, 172), "orange": (246, 132, 16),
 }  # fmt: skip
+# Colours without a name in the world, none of which passes for one that has a name.
+_NAMELESS: tuple[RGB, ...] = (
+    (246, 150, 196), (122, 74, 38), (22, 128, 132), (96, 212, 230), (168, 222, 70), (128, 126, 40), (100, 100, 104),
+    (112, 20, 44), (222, 40, 150), (246, 200, 160), (120, 230, 170), (60, 60, 100),
+)  # fmt: skip
 # Muted, so that no background passes for one of the colours.
 _BACKGROUNDS: tuple[RGB, ...] = (
     (178, 178, 178), (196, 184, 160), (150, 168, 186), (164, 188, 166), (188, 168, 180), (140, 146, 150),
@@ -228,7 +233,7 @@ def _clutter(rng: random.Random, draw: ImageDraw.ImageDraw, background: RGB) -> 
 def draw(scene: Scene, rng: random.Random) -> Picture:
     """A picture of a scene: 64 x 64, RGB. The same scene and random state give the same picture."""
     background = _near(rng, rng.choice(_BACKGROUNDS), 10)
-    colour = _near(rng, _RGB[scene.colour], 22)
+    colour = _near(rng, _RGB[scene.colour] if scene.colour else rng.choice(_NAMELESS), 22)
     canvas = Image.new("RGB", (_LARGE, _LARGE), background)
     if scene.kind == "digit":
         _draw_digit(rng, canvas, scene, colour)

@@ -56,8 +56,12 @@ def phrase(rng: random.Random, language: Words, kind: str, split: Split) -> str:
 
 
 def scene_kind(rng: random.Random, scene: Scene) -> str:
-    """What to ask about a scene."""
-    return rng.choices(*PICTURE_KINDS[scene.kind])[0]
+    """What to ask about a scene; of a colour without a name, nothing."""
+    kinds, weights = PICTURE_KINDS[scene.kind]
+    while True:
+        kind = rng.choices(kinds, weights)[0]
+        if scene.colour or kind not in ("object", "colour"):
+            return kind
 
 
 def scene_answer(language: Words, scene: Scene, kind: str) -> str:

@@ -64,7 +64,7 @@ def draw_fact(rng: random.Random, languages: Sequence[str], aloud: bool = False)
             concept, target = translation(rng, languages[0], "train")
             if not any(target == code or held_out_translation(concept, code, target) for code in languages):
                 return Fact(kind, variant, (concept, target))
-    return Fact(kind, variant, (), draw_scene(rng, "train", "train", "one" if kind == "scene" else "many"))
+    return Fact(kind, variant, (), draw_scene(rng, "train", "train", kind="one" if kind == "scene" else "many"))
 
 
 def tell(language: Words, fact: Fact) -> str:

@@ -55,11 +55,15 @@ class Words:
         return self.digit_form.format(n=self.numbers[n])
 
     def caption(self, scene: Scene) -> str:
-        """What a picture shows, in one phrase: the object with its place or its number, or the digit."""
+        """What a picture shows, in one phrase: the object with its place or its number, or the digit.
+
+        A colour without a name is left out.
+        """
         if scene.kind == "digit":
             return self.digit(scene.digit)
+        name = self.objects[scene.colour, scene.shape] if scene.colour else self.shapes[scene.shape]
         detail = self.positions[scene.position] if scene.kind == "one" else self.counts[scene.count - 1]
-        return self.caption_form.format(o=self.objects[scene.colour, scene.shape], d=detail)
+        return self.caption_form.format(o=name, d=detail)
 
     def sentence(self, text: str) -> str:
         """With a capital first letter, as the language writes it."""

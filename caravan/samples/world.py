@@ -27,6 +27,11 @@ COUNTRIES = {
     "FR": "fr", "PT": "pt", "BR": "pt", "DE": "de", "AT": "de", "IT": "it", "NL": "nl", "PL": "pl", "EG": "ar",
     "SA": "ar", "JO": "ar", "TR": "tr", "IL": "he", "JP": "ja", "KR": "ko", "TH": "th", "VN": "vi", "ID": "id",
 }  # fmt: skip
+_NAMELESS_SHARE = 0.2
+_HELD_OUT_COLOURS = {
+    "circle": ("green",), "square": ("black",), "triangle": ("orange", "white"), "star": ("blue", "green"),
+    "heart": ("white", "black"), "cross": ("red",), "moon": ("yellow", "red"), "arrow": ("purple",),
+}  # fmt: skip
 _HELD_OUT_NUMBERS = frozenset({27, 34, 38, 49, 56, 63, 71, 82, 85, 93})
 
 
@@ -36,9 +41,8 @@ def stream(*key: object) -> random.Random:
 
 
 def held_out_combination(colour: str, shape: str) -> bool:
-    """Twelve of the 64: every shape lacks one or two colours, every colour one or two shapes."""
-    c, s = COLOURS.index(colour), SHAPES.index(shape)
-    return c == (3 * s + 1) % 8 or (s % 2 == 0 and c == (3 * s + 4) % 8)
+    """Twelve of the 64: every shape lacks one or two colours, and no colour lacks two shapes that look alike."""
+    return colour in _HELD_OUT_COLOURS[shape]
 
 
 def held_out_sum(a: int, b: int) -> bool:
@@ -80,7 +84,7 @@ class Scene:
     """What a picture shows.
 
     `kind` is "one" (one shape at a position), "many" (`count` times the same shape) or "digit".
-    `style` is a drawing style, or the hand that wrote a digit.
+    `style` is a drawing style, or the hand that wrote a digit. `colour` is empty for one without a name.
     """
 
     kind: str
@@ -92,13 +96,21 @@ class Scene:
     digit: int = 0
 
 
-def draw_scene(rng: random.Random, combinations: Split, styles: Split, kind: str = "") -> Scene:
-    """A scene from one side of the split of the combinations, and of the styles; of any kind, or of `kind`."""
+def draw_scene(
+    rng: random.Random, combinations: Split, styles: Split, *, kind: str = "", nameless: bool = False
+) -> Scene:
+    """A scene from one side of the split of the combinations, and of the styles; of any kind, or of `kind`.
+
+    `nameless` gives some a colour without a name: a shape that is seen in many more colours than are named is known
+    again in a colour that it was never seen in.
+    """
     kind = kind or rng.choices(("one", "many", "digit"), cum_weights=(64, 82, 100))[0]
     if kind == "digit":
         return Scene("digit", rng.choice(COLOURS), rng.choice(HANDS_OF[styles]), digit=rng.randrange(10))
     colour, shape = rng.choice(COMBINATIONS[combinations])
     style = rng.choice(STYLES_OF[styles])
+    if nameless and rng.random() < _NAMELESS_SHARE:
+        colour = ""
     if kind == "many":
         return Scene("many", colour, style, shape, count=rng.randint(2, 5))
     return Scene("one", colour, style, shape, position=rng.choice(POSITIONS))

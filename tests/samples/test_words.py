@@ -119,6 +119,7 @@ def test_captions_tell_place_number_or_digit() -> None:
     english = words("en")
     assert english.caption(Scene("one", "red", "flat", "star", position="middle")) == "red star, in the middle"
     assert english.caption(Scene("many", "red", "flat", "star", count=3)) == "red star, three"
+    assert english.caption(Scene("one", "", "flat", "star", position="middle")) == "star, in the middle"
     assert english.caption(Scene("digit", "red", "pen", digit=7)) == "digit seven"
 
 

@@ -64,5 +64,11 @@ def test_scenes_stay_on_their_side(number: int) -> None:
                 assert scene.style in STYLES_OF[styles]
 
 
+def test_some_training_scenes_have_a_colour_without_a_name() -> None:
+    scenes = [draw_scene(stream(i), "train", "train", nameless=True) for i in range(500)]
+    assert 0.1 < sum(not scene.colour for scene in scenes) / 500 < 0.25
+    assert all(draw_scene(stream(i), "train", "train").colour for i in range(500))
+
+
 def test_a_stream_is_the_same_on_every_machine() -> None:
     assert stream(7, "picture", "train", 3).getrandbits(32) == 2909913019
