@@ -159,7 +159,7 @@ def _places(rng: random.Random, scene: Scene) -> Iterator[tuple[float, float, fl
     if scene.kind == "many":
         for cell in rng.sample(range(9), scene.count):
             x, y = 11.5 + 20.5 * (cell % 3), 11.5 + 20.5 * (cell // 3)
-            yield x + rng.uniform(-1.5, 1.5), y + rng.uniform(-1.5, 1.5), rng.uniform(8.0, 9.5)
+            yield x + rng.uniform(-1.5, 1.5), y + rng.uniform(-1.5, 1.5), rng.uniform(7.2, 8.6)
     elif scene.position == "middle":
         yield 32 + rng.uniform(-3, 3), 32 + rng.uniform(-3, 3), rng.uniform(12, 20)
     else:
