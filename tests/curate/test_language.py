@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from caravan.curate.language import Identifier, LanguageStep
+from caravan.recipe.curate import LanguageRule
+
+WANTED = ("zh", "en", "ru", "es", "fr", "pt", "de", "it", "nl", "pl", "ar", "tr", "he", "ja", "ko", "th", "vi", "id")
+TEXT = {
+    "zh": "我今天早上喝茶。", "en": "I drink tea this morning.", "ru": "Сегодня утром я пью чай.",
+    "es": "Esta mañana bebo té con mi hermano.", "fr": "Ce matin je bois du thé.",
+    "pt": "Esta manhã eu bebo chá com leite.", "de": "Heute Morgen trinke ich Tee.", "it": "Questa mattina bevo il tè.",
+    "nl": "Vanochtend drink ik thee.",
+    "pl": "Dziś rano piję herbatę.", "ar": "أشرب الشاي هذا الصباح.", "tr": "Bu sabah çay içiyorum.",
+    "he": "הבוקר אני שותה תה.", "ja": "今朝はお茶を飲みます。", "ko": "오늘 아침에 차를 마십니다.",
+    "th": "เช้านี้ฉันดื่มชา", "vi": "Sáng nay tôi uống trà.", "id": "Pagi ini saya minum teh dengan adik saya.",
+}  # fmt: skip
+SWEDISH = "Karavanen bär brev från stad till stad, och ingen vet hur lång vägen är till havet."
+ENGLISH = "The caravan carries letters from city to city, and nobody knows how long the road to the sea is."
+
+
+@pytest.fixture(scope="module")
+def identifier() -> Identifier:
+    return Identifier(WANTED, LanguageRule())
+
+
+def judge(identifier: Identifier, *rows: tuple[str, str | None]) -> tuple[list[str | None], list[str | None]]:
+    texts, languages = zip(*rows, strict=True)
+    batch = pa.RecordBatch.from_pydict({"text": list(texts), "language": pa.array(languages, pa.string())})
+    verdict = LanguageStep(identifier).judge(batch)
+    return verdict.columns["language"].to_pylist(), verdict.reason.to_pylist()
+
+
+def test_a_short_sentence_of_each_language_is_recognised(identifier: Identifier) -> None:
+    assert {language: identifier.identify(text)[0] for language, text in TEXT.items()} == {code: code for code in TEXT}
+
+
+def test_lines_are_read_as_one_text(identifier: Identifier) -> None:
+    assert identifier.identify("Heute Morgen\ntrinke ich\nTee.")[0] == "de"
+
+
+def test_text_without_letters_has_no_language_of_its_own(identifier: Identifier) -> None:
+    language, probability = identifier.identify("")
+    assert probability < 0.5, language
+
+
+def test_unknown_language_is_found_and_what_is_not_wanted_goes(identifier: Identifier) -> None:
+    languages, reasons = judge(identifier, (ENGLISH, None), (SWEDISH, None))
+    assert languages == ["en", "sv"]
+    assert reasons == [None, "language not wanted"]
+
+
+def test_a_stated_language_is_doubted_only_on_long_text(identifier: Identifier) -> None:
+    languages, reasons = judge(identifier, (ENGLISH, "de"), ("Hello my friend", "de"), (TEXT["de"], "de"))
+    assert languages == ["de", "de", "de"]
+    assert reasons == ["another language than stated", None, None]
+
+
+def test_a_stated_language_outside_the_run_goes(identifier: Identifier) -> None:
+    assert judge(identifier, (SWEDISH, "sv"))[1] == ["language not wanted"]
+
+
+def test_restricted_to_the_wanted_languages_nothing_else_is_answered() -> None:
+    identifier = Identifier(("en", "de"), LanguageRule(restrict=True))
+    assert identifier.identify(SWEDISH)[0] in ("en", "de")
