@@ -11,12 +11,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from caravan.core.errors import DataError, ModelError
 from caravan.core.files import atomic_path, write_json
+from caravan.core.log import get_logger
 from caravan.core.progress import track
 from caravan.recipe.tokenize import TokenizeConfig
 from caravan.text.chat import load_tokenizer
 from caravan.text.tokens import CHAT_TEMPLATE, END_OF_TEXT, PAD, SPECIAL_TOKENS
 from caravan.tokenize.corpus import Corpus
 
+log = get_logger(__name__)
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 KILOBYTE = 1 << 10
 
@@ -34,7 +36,12 @@ def make_tokenizer(config: TokenizeConfig, corpus: Corpus, existing: str | None,
     if (out / TOKENIZER).is_file():
         return
     if existing is None:
-        save_learnt(learn(config, corpus), out)
+        tokenizer = learn(config, corpus)
+        if (size := tokenizer.get_vocab_size()) < config.vocab_size:
+            log.warning(
+                "the corpus gives %s tokens, fewer than the %s asked for", f"{size:,}", f"{config.vocab_size:,}"
+            )
+        save_learnt(tokenizer, out)
     else:
         save_extended(existing, out)
 
