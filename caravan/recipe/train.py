@@ -132,7 +132,7 @@ VisionProjector = Annotated[PixelShuffleConfig | MlpConfig | LinearConfig, Field
 class FinetuneConfig(OptimConfig):
     """What align and sft have in common."""
 
-    length: PositiveInt = Field(1024, description="tokens in a sequence; several dialogues are packed into one")
+    length: PositiveInt = Field(512, description="tokens in a sequence; several dialogues are packed into one")
     tasks: list[str] | None = Field(None, description="tasks of the dialogues to train on; default: all")
     weights: dict[str, NonNegativeFloat] = Field(
         {}, description="share of each task, relative to its number of dialogues times this weight; default 1"
@@ -175,7 +175,7 @@ class SpeechShape(Section):
     """A small Whisper."""
 
     hidden_size: PositiveInt = Field(128, description="width")
-    layers: PositiveInt = Field(3, description="encoder layers")
+    layers: PositiveInt = Field(2, description="encoder layers")
     decoder_layers: PositiveInt = Field(2, description="decoder layers")
     heads: PositiveInt = Field(4, description="attention heads")
     vocabulary: PositiveInt = Field(512, description="entries of its own byte-level vocabulary of transcripts")

@@ -56,6 +56,7 @@ def _train_speech(
     named = [name for name, _ in model.named_parameters() if "encoder.embed_positions" not in name]
     task = Task("speech encoder", dict.fromkeys(named, part.learning_rate), {})
     counts = fit(model, rows, collate_speech, part, task, out, ctx.seed)
+    whisper.cpu()
     held_out = SpeechItems(test, tokenizer)
     rate = round(error_rate(whisper, tokenizer, held_out), 4) if len(held_out) else None
     save_whisper(whisper, tokenizer, out)
@@ -75,6 +76,7 @@ def _train_vision(
     model = Namer(clip)
     task = Task("vision encoder", {name: part.learning_rate for name, _ in model.named_parameters()}, {})
     counts = fit(model, rows, collate_vision, part, task, out, ctx.seed)
+    clip.cpu()
     held_out = VisionItems(test, tokenizer, size)
     top1 = round(retrieval(clip, held_out), 4) if len(held_out) else None
     save_clip(clip, tokenizer, out)

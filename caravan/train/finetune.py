@@ -78,6 +78,7 @@ def run_sft(config: SftConfig, ctx: StageContext) -> dict[str, Any]:
 def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any, work: Path) -> dict[str, Any]:
     torch.manual_seed(ctx.seed)
     model, tokenizer = load()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     spec = MediaSpec(**media_spec(model.config))
     files = sorted((ctx.need("dialogues").path / "train").glob("*.parquet"))
     if not files:

@@ -31,6 +31,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from caravan.core.errors import DiskFullError
 from caravan.core.files import full_disk_named
@@ -272,6 +273,7 @@ def fit(
         KeyboardInterrupt: a signal came; a checkpoint was saved first.
         DiskFullError: no room for a checkpoint; the one before is untouched.
     """
+    disable_progress_bar()
     trained = freeze_the_rest(model, task.rates)
     folder = out / CHECKPOINTS
     checkpoint = newest(folder)

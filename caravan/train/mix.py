@@ -103,11 +103,12 @@ class Mixture:
         """The source at each position."""
         with np.errstate(over="ignore"):
             turn_N = position_N.astype(np.uint64) * GOLDEN + hashed(self.seed)
-        edges_NS = np.cumsum(self.weights(position_N), axis=1)
+        weights_NS = self.weights(position_N)
+        edges_NS = np.cumsum(weights_NS, axis=1)
         share_N = turn_N.astype(np.float64) / 2.0**64 * edges_NS[:, -1]
         found_N: Ints = (share_N[:, None] >= edges_NS).sum(axis=1)
         # Rounding can put a share on the last edge: the last source with weight has it.
-        last_N = len(self.sizes) - 1 - np.argmax((self.weights(position_N) > 0)[:, ::-1], axis=1)
+        last_N = len(self.sizes) - 1 - np.argmax(weights_NS[:, ::-1] > 0, axis=1)
         return np.where(found_N < last_N, found_N, last_N)
 
     def draw(self, first: int, last: int) -> tuple[Ints, Ints]:

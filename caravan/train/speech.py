@@ -29,7 +29,8 @@ from caravan.train.vocabulary import FILL, START, STOP, encode
 
 MELS, FRAMES = 80, 3000
 MOST_TOKENS = 128
-ROUND_FRAMES = 40
+# Few different shapes: oneDNN keeps a compiled kernel for each that it meets.
+ROUND_FRAMES, ROUND_TOKENS = 100, 16
 MOST_SILENCE = 1500
 STRETCH, WARP = 0.12, 0.12
 MASKED_MELS, MASKED_FRAMES = 12, 16
@@ -157,10 +158,10 @@ def plan_speech(items: SpeechItems, config: SpeechConfig, seed: int) -> SpeechRo
 
 
 def collate_speech(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """mel [B, 80, F], F rounded up; ids [B, T] filled with -100."""
+    """mel [B, 80, F] and ids [B, T], filled with silence and -100 to a round number."""
     frames = min(FRAMES, -(-max(row["frames"] for row in rows) // ROUND_FRAMES) * ROUND_FRAMES)
     mel_BMF = np.stack([np.full((MELS, frames), row["silence"], np.float32) for row in rows])
-    length = max(len(row["ids"]) for row in rows)
+    length = -(-max(len(row["ids"]) for row in rows) // ROUND_TOKENS) * ROUND_TOKENS
     ids_BT = np.full((len(rows), length), IGNORED, np.int64)
     for index, row in enumerate(rows):
         mel_BMF[index, :, : row["mel"].shape[1]] = row["mel"]

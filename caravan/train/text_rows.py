@@ -177,9 +177,13 @@ class TextRows:
         return assemble(pieces, self.plan.length, self.pad)
 
     def shares(self) -> dict[str, float]:
-        """Share of each source in the tokens that are trained on."""
+        """Share of each language, and of all parallel pairs together, in the tokens that are trained on."""
         tokens = np.bincount(self.drawn[0][self.plan.documents], self.plan.sizes, len(self.sources))
-        return {source.name: round(float(n / tokens.sum()), 4) for source, n in zip(self.sources, tokens, strict=True)}
+        shares: dict[str, float] = {}
+        for source, count in zip(self.sources, tokens / tokens.sum(), strict=True):
+            name = "pairs" if source.name.startswith(PAIR) else source.name
+            shares[name] = round(shares.get(name, 0.0) + float(count), 6)
+        return shares
 
 
 def plan_text(sources: Sequence[Source], config: PretrainConfig, seed: int, pad: int) -> TextRows:
