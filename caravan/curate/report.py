@@ -109,7 +109,7 @@ def _languages(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
 HEAD = """<!doctype html><html><head><meta charset="utf-8"><title>Corpus</title><style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #223 }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 2rem } th { text-align: left; color: #667 }
-td, th { padding: .2rem .6rem; border-bottom: 1px solid #e4e6ec; vertical-align: top } td.n { text-align: right }
+td, th { padding: .2rem .6rem; border-bottom: 1px solid #e4e6ec; vertical-align: top } td.n, th.n { text-align: right }
 td.bar { width: 40% } td.bar div { background: #4a7ab5; height: .8rem; border-radius: 2px }
 td.text { font-size: 13px; word-break: break-word; max-width: 34rem }
 </style></head><body>
@@ -144,7 +144,7 @@ def _named(languages: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
 def _bars(rows: list[dict[str, Any]], label: str, number: str, *more: str) -> str:
     """A table with a bar for one number of each row."""
     top = max((row[number] for row in rows), default=0) or 1
-    head = "".join(f"<th>{name}</th>" for name in (label, "", number, *more))
+    head = f"<th>{label}</th><th></th>" + "".join(f'<th class="n">{name}</th>' for name in (number, *more))
     lines = [
         f"<tr><td>{html.escape(str(row[label]))}</td>"
         f'<td class="bar"><div style="width:{100 * row[number] / top:.1f}%"></div></td>'

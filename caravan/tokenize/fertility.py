@@ -83,7 +83,7 @@ def plot(report: dict[str, dict[str, Any]]) -> str:
         axes.axhline(1, color="gray", linewidth=0.8, label=BYTES)
         axes.set_xticks([index + 0.4 - width / 2 for index in range(len(report))], list(report))
         axes.set_ylabel("bytes per token")
-        axes.legend()
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(names) + 1, frameon=False)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
         plt.close(figure)
@@ -93,7 +93,7 @@ def plot(report: dict[str, dict[str, Any]]) -> str:
 HEAD = """<!doctype html><html><head><meta charset="utf-8"><title>Fertility</title><style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #223 }
 table { border-collapse: collapse; width: 100% } td, th { padding: .2rem .6rem; border-bottom: 1px solid #e4e6ec }
-th { text-align: left; color: #667 } td { text-align: right } td:nth-child(-n+2) { text-align: left }
+th { color: #667 } td, th { text-align: right } td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left }
 svg { width: 100% }
 </style></head><body><h1>Tokens a language takes</h1>
 <p>Held-out documents. Fewer tokens for the same text leave more room in the context and make text cheaper.</p>
