@@ -72,7 +72,7 @@ def validate(recipe: RecipePath, words: Words = None) -> None:
     loaded = load_recipe(recipe, overrides)
     faults = check(loaded)
     for fault in faults:
-        console.print(f"[red]✗[/] {escape(str(fault))}\n", highlight=False)
+        console.print(f"[red]✗[/] {escape(str(fault))}\n", highlight=False, soft_wrap=True)
     if faults:
         raise typer.Exit(1)
     out.print(f"{recipe}: valid; stages: {', '.join(stage.name for stage in stages_of(loaded))}", highlight=False)
@@ -159,7 +159,7 @@ def main() -> None:
             console.print("interrupted; the same command goes on from the last saved point")
         raise
     except CaravanError as error:
-        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
 
 

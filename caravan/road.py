@@ -251,6 +251,8 @@ def _prepare(work: Path, key: str, name: str) -> None:
     if work.exists():
         if (work / KEY).is_file() and (work / KEY).read_text() == key:
             log.info("%s: goes on where it stopped", name)
+            for torn in work.rglob(".*.tmp"):
+                torn.unlink()
             return
         shutil.rmtree(work)
     work.mkdir(parents=True)

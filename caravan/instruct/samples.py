@@ -50,6 +50,6 @@ def read(source: SampleSource, ctx: StageContext, name: str) -> Iterator[Item]:
                         language=language,
                         seed=ctx.seed,
                         source=name,
-                        group="unseen combination+style" if heldout else "",
+                        group=picture.group,
                     ),
                 )
