@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 # Read when Gradio is imported: it would otherwise tell its makers of every start.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from caravan.core.errors import CaravanError
 from caravan.records import Message, Part
 from caravan.serve.assistant import Assistant, Sampling
-from caravan.serve.conversation import file_part
+from caravan.serve.conversation import SENSES, file_part
 from caravan.serve.errors import sentence
 
 EXAMPLES = (
@@ -64,7 +64,11 @@ def mount_chat(app: FastAPI, assistant: Assistant) -> FastAPI:
 def chat_page(assistant: Assistant) -> gr.Blocks:
     """The page: a conversation, a box to type, record and upload in, and the camera where the model sees."""
     senses = assistant.client.facts().senses
-    types = [kind for kind, sense in (("image", "vision"), ("audio", "audio")) if sense in senses]
+    sources: list[Literal["upload", "microphone"]] = []
+    if senses & SENSES.keys():
+        sources.append("upload")
+    if "audio" in senses:
+        sources.append("microphone")
 
     async def reply(turn: dict[str, Any], history: list[dict[str, Any]]) -> AsyncIterator[str | gr.ChatMessage]:
         messages = _conversation(history, turn)
@@ -78,11 +82,12 @@ def chat_page(assistant: Assistant) -> gr.Blocks:
             # Gradio leaves the box disabled after an error that is raised.
             yield gr.ChatMessage(sentence(error), metadata={"title": NOT_ANSWERED})
 
-    with gr.Blocks(title=f"Caravan: {assistant.name}", analytics_enabled=False, fill_height=True) as page:
+    title, cache = f"Caravan: {assistant.name}", (KEEP_SECONDS, KEEP_SECONDS)
+    with gr.Blocks(title=title, delete_cache=cache, analytics_enabled=False, fill_height=True) as page:
         gr.Markdown(f"# Caravan\n{assistant.description}")
         box = gr.MultimodalTextbox(
-            sources=["upload", "microphone"] if "audio" in senses else ["upload"],
-            file_types=types or [".txt"],
+            sources=sources,
+            file_types=[kind for kind, sense in (("image", "vision"), ("audio", "audio")) if sense in senses],
             file_count="multiple",
             placeholder=_invitation(senses),
             show_label=False,
@@ -95,7 +100,6 @@ def chat_page(assistant: Assistant) -> gr.Blocks:
             textbox=box,
             examples=[*EXAMPLES],
             concurrency_limit=assistant.config.parallel,
-            delete_cache=(KEEP_SECONDS, KEEP_SECONDS),
             flagging_mode="never",
             analytics_enabled=False,
             api_visibility="private",
