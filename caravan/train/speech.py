@@ -181,6 +181,8 @@ class Transcriber(nn.Module):
 
     def forward(self, mel: Tensor, ids: Tensor) -> dict[str, Tensor]:
         """The mixed loss of a batch: mel [B, 80, F], ids [B, T] from start to stop."""
+        # Short windows are faster without the fused kernel on a CPU; whole ones would not fit in memory.
+        self.whisper.set_attn_implementation("sdpa" if mel.is_cuda or mel.shape[2] == FRAMES else "eager")
         states_BPd = encode_prefix(self.whisper.model.encoder, mel)
         inputs_BT = ids[:, :-1].masked_fill(ids[:, :-1] == IGNORED, self.blank)
         decoded_BTd = self.whisper.model.decoder(
