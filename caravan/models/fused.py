@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -19,6 +20,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from caravan.core.errors import ModelError, PlaceholderError
 from caravan.models.config import CaravanConfig, placeholder_of, positions_of, projector_of
 from caravan.models.projectors import Projector, Sense, touch
+
+IGNORED = -100  # transformers' label of what is not learnt
 
 # What a batch may hold of media, and the sense that takes it.
 _MEDIA: dict[str, Sense] = {
@@ -191,7 +194,7 @@ class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
         vision_states: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits [B, T, vocabulary], and the loss if there are labels.
+        """Logits [B, T, vocabulary], and the loss if there are labels; in training with labels the loss alone.
 
         Packed documents: pass `position_ids` that start again from 0 with each document, and neither attention mask
         nor cache; transformers then masks documents from each other (an attention mask switches that off silently).
@@ -227,16 +230,31 @@ class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
             vision_states=vision_states,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(output.last_hidden_state, logits_to_keep))
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
+        hidden_BTD = output.last_hidden_state
+        logits = loss = None
+        if labels is not None and self.training:
+            loss = self._learnt_loss(hidden_BTD, labels, **kwargs)
+        else:
+            logits = self.lm_head(slice_logits_to_keep(hidden_BTD, logits_to_keep))
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
             past_key_values=output.past_key_values,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
+        )
+
+    def _learnt_loss(self, hidden_BTD: Tensor, labels_BT: Tensor, **kwargs: Any) -> Tensor:
+        """The loss from the positions alone that predict a learnt token: most of a dialogue is question and media."""
+        next_BT = functional.pad(labels_BT, (0, 1), value=IGNORED)[:, 1:]
+        learnt_BT = next_BT != IGNORED
+        if not learnt_BT.any():
+            return hidden_BTD.sum() * 0.0
+        logits_NV = self.lm_head(hidden_BTD[learnt_BT])
+        return self.loss_function(
+            logits=logits_NV, labels=None, shift_labels=next_BT[learnt_BT], vocab_size=logits_NV.shape[-1], **kwargs
         )
 
     def prepare_inputs_for_generation(  # type: ignore[override]

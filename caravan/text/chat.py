@@ -75,15 +75,16 @@ def _plain(tokenizer: PreTrainedTokenizerBase, messages: Iterable[Message], wher
     """Messages as the template wants them; text that would be read as a special token is refused."""
     plain = []
     for message in messages:
-        for part in message.content:
-            if isinstance(part, TextPart) and (found := special_tokens_in(tokenizer, part.text)):
-                raise PlaceholderError(
-                    f"text contains the special token {found[0]}",
-                    where=where or None,
-                    expected="media as parts of type audio or image, and text without special tokens",
-                    got=part.text[:80],
-                    fix=f"remove {found[0]} from the text; add a part for each clip or picture",
-                )
+        # Neighbouring parts are joined by the template, so a token cut in two would come together again.
+        text = "".join(part.text if isinstance(part, TextPart) else "\n" for part in message.content)
+        if found := special_tokens_in(tokenizer, text):
+            raise PlaceholderError(
+                f"text contains the special token {found[0]}",
+                where=where or None,
+                expected="media as parts of type audio or image, and text without special tokens",
+                got=text[:80],
+                fix=f"remove {found[0]} from the text; add a part for each clip or picture",
+            )
         content = [
             {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": part.type}
             for part in message.content

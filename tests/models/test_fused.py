@@ -146,6 +146,20 @@ class TestTraining:
         ids = [[20, 30, 40]]
         assert torch.equal(fused(input_ids=torch.tensor(ids)).logits.detach(), logits(fused, ids))
 
+    @pytest.mark.parametrize("items", [None, torch.tensor(5.0)])
+    def test_training_reads_only_the_learnt_positions_and_has_the_same_loss(
+        self, fused: CaravanForConditionalGeneration, items: torch.Tensor | None
+    ) -> None:
+        ids = torch.tensor([[20, 30, 40, 50, 60], [21, 31, 41, 51, 61]])
+        labels = torch.tensor([[-100, -100, 40, -100, 60], [-100, -100, -100, -100, -100]])
+        expected = fused.eval()(input_ids=ids, labels=labels, num_items_in_batch=items).loss
+        trained = fused.train()(input_ids=ids, labels=labels, num_items_in_batch=items)
+        nothing = fused(input_ids=ids[1:], labels=labels[1:])
+        fused.eval()
+        assert trained.logits is None
+        torch.testing.assert_close(trained.loss, expected)
+        assert nothing.loss == 0.0
+
     def test_loss_is_the_mean_over_labels(self, fused: CaravanForConditionalGeneration) -> None:
         ids = torch.tensor([[20, 30, 40, 50]])
         labels = torch.tensor([[-100, -100, 40, 50]])

@@ -78,6 +78,9 @@ def test_media_and_placeholders_must_match(tokenizer: PreTrainedTokenizerFast, c
 def test_text_cannot_smuggle_special_tokens(tokenizer: PreTrainedTokenizerFast, token: str) -> None:
     with pytest.raises(PlaceholderError, match="special token"):
         prompt_text(tokenizer, [Message.of("user", f"look {token}")])
+    with pytest.raises(PlaceholderError, match="special token"):
+        prompt_text(tokenizer, [Message.of("user", f"look {token[:4]}", token[4:])])
+    assert prompt_text(tokenizer, [Message.of("user", token[:4], CLIP, token[4:])])
 
 
 def test_no_answer_is_an_error_that_names_the_dialogue(tokenizer: PreTrainedTokenizerFast) -> None:
