@@ -21,8 +21,8 @@ from caravan.text.chat import load_tokenizer
 from caravan.train.dialogue_rows import collate, plan_dialogues
 from caravan.train.dialogues import prepare
 from caravan.train.finish import once, save_model
-from caravan.train.loop import Task, fit, pick_precision
-from caravan.train.parts import learning_rates
+from caravan.train.learner import learner
+from caravan.train.loop import fit, pick_precision
 from caravan.train.states import encoders_of, sense_of
 
 SHIPPED = {"sample-whisper": "speech", "sample-clip": "vision"}
@@ -90,7 +90,7 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any, wor
     senses = [
         sense_of(encoder, seen, work, config.states_gb, autocast) for encoder in encoders_of(model, spec, prepared)
     ]
-    task = Task(stage, learning_rates(model, stage, config), {"use_cache": False})
-    counts = fit(model, replace(rows, senses=tuple(senses)), collate, config, task, ctx.out, ctx.seed)
+    learning, task = learner(model, stage, config, config.length)
+    counts = fit(learning, replace(rows, senses=tuple(senses)), collate, config, task, ctx.out, ctx.seed)
     save_model(model, tokenizer, ctx.out)
     return {**counts, **prepared.counts, "dialogues seen": len(seen), "parameters": model.num_parameters()}

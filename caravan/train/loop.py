@@ -240,7 +240,6 @@ def arguments(config: OptimConfig, folder: Path, seed: int) -> TrainingArguments
         max_grad_norm=config.clip,
         bf16=pick_precision(config.precision) == "bf16",
         use_cpu=not on_gpu,
-        activation_checkpointing=config.activation_checkpointing,
         save_strategy="steps",
         save_steps=config.save_every,
         logging_strategy="steps",

@@ -74,8 +74,8 @@ def test_learns_to_name_and_its_numbers_say_so(items, vocabulary):
         loss.backward()
         optimiser.step()
     assert before < 0.6 < 0.9 < retrieval(clip, items)
-    # The patches of the last layer but one learn too: they are what the language model will read.
-    assert model.patches.weight.grad.abs().sum() > 0
+    # The head on the patches of the last layer but one learns too: they are what the language model will read.
+    assert model.head.weight.grad.abs().sum() > 0
 
 
 def test_a_run_has_whole_batches_and_sees_every_picture(items):
