@@ -101,6 +101,7 @@ def table(
             for row in rows
             if target.task in (None, row.task)
             and target.group in (None, row.group)
+            and target.source in (None, row.source)
             and (target.languages is None or row.language in target.languages)
         ]
         value, count = _measure(target.metric, chosen, by)

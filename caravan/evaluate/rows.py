@@ -24,6 +24,7 @@ class Row:
     language: str
     task: str
     group: str
+    source: str
     messages: tuple[Message, ...]
     reference: str
 
@@ -42,6 +43,7 @@ class Row:
             dialogue.language,
             dialogue.task,
             dialogue.group,
+            dialogue.source,
             dialogue.messages[:-1],
             dialogue.messages[-1].text,
         )

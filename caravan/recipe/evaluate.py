@@ -19,6 +19,7 @@ class Target(Section):
     )
     task: str | None = Field(None, description="only rows of this task; default: all")
     group: str | None = Field(None, description="only rows of this held-out group; default: all")
+    source: str | None = Field(None, description="only rows of this source; default: all")
     languages: list[str] | None = Field(None, description="only rows of these languages; default: all")
     at_least: float | None = Field(None, ge=0, le=1, description="what it should reach; default: it is only reported")
 
@@ -28,6 +29,7 @@ TARGETS = [
         name="what is in the picture (unseen combination and style)",
         task="picture",
         group="unseen combination+style",
+        source="samples/picture/object",
         at_least=0.85,
     ),
     Target(name="spoken request (unseen voice)", task="speech", group="unseen voice", at_least=0.85),

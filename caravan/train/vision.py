@@ -29,6 +29,7 @@ MOST_TOKENS = 64
 MEAN = STD = (0.5, 0.5, 0.5)
 MOST_SHIFT = 3
 MOST_NOISE = 0.15
+BLURRED = HOLED = 0.3
 
 
 def new_clip(shape: VisionShape, tokenizer: PreTrainedTokenizerFast) -> CLIPModel:
@@ -99,12 +100,20 @@ class VisionItems:
 
 
 def vary(pixels_CHW: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """The picture moved by a few pixels, lighter or darker, with noise."""
+    """The picture moved by a few pixels, lighter or darker, sometimes blurred or with holes, with noise.
+
+    Blur and holes take away the texture by which one way of drawing differs from another, and leave the shape.
+    """
     shift = tuple(int(step) for step in rng.integers(-MOST_SHIFT, MOST_SHIFT + 1, 2))
     moved = np.pad(pixels_CHW, ((0, 0), (MOST_SHIFT,) * 2, (MOST_SHIFT,) * 2), mode="edge")
     height, width = pixels_CHW.shape[1:]
     top, left = MOST_SHIFT + shift[0], MOST_SHIFT + shift[1]
     moved = moved[:, top : top + height, left : left + width] * rng.uniform(0.9, 1.1) + rng.uniform(-0.05, 0.05)
+    if rng.random() < BLURRED:
+        moved = (moved + np.roll(moved, 1, 1) + np.roll(moved, 1, 2) + np.roll(moved, (1, 1), (1, 2))) / 4
+    if rng.random() < HOLED:
+        ground_C11 = np.median(moved, axis=(1, 2), keepdims=True)
+        moved = np.where(rng.random((height, width), np.float32) < rng.uniform(0.1, 0.5), ground_C11, moved)
     noise = rng.standard_normal(moved.shape, np.float32) * (MOST_NOISE * rng.random())
     return (moved + noise).astype(np.float32)
 

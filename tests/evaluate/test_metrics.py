@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,6 +100,12 @@ def test_table_is_a_mean_over_languages_and_a_share_over_rows(row: Any) -> None:
     assert [reached(line) for line in lines] == [None, True, False, True, None, True, True]
     without_export = table(TARGETS, rows, {FP32: by[FP32]})
     assert [line["value"] for line in without_export[-2:]] == [None, None]
+
+
+def test_a_line_can_ask_for_rows_of_one_source(row: Any) -> None:
+    rows = [replace(row("a", "x", "picture", "en"), source="names"), row("b", "x", "picture", "en")]
+    lines = table([Target(name="names", source="names")], rows, {FP32: {"a": "x", "b": "y"}})
+    assert [(line["value"], line["count"]) for line in lines] == [(1.0, 1)]
 
 
 def test_failures_say_what_kind_of_wrong(row: Any) -> None:
