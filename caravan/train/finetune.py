@@ -18,12 +18,12 @@ from caravan.models.load import load_model
 from caravan.recipe.train import AlignConfig, FinetuneConfig, SftConfig
 from caravan.samples import sample_encoder
 from caravan.text.chat import load_tokenizer
-from caravan.train.dialogue_rows import collate, plan_dialogues
+from caravan.train.dialogue_rows import Sense, collate, plan_dialogues
 from caravan.train.dialogues import prepare
 from caravan.train.finish import once, save_model
 from caravan.train.learner import learner
 from caravan.train.loop import fit, pick_precision
-from caravan.train.states import encoders_of, sense_of
+from caravan.train.states import encoders_of, plain_attention, sense_of
 
 SHIPPED = {"sample-whisper": "speech", "sample-clip": "vision"}
 OF_THE_RUN = "encoders"
@@ -87,9 +87,10 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any, wor
     rows = plan_dialogues(prepared, config, ctx.seed, int(tokenizer.pad_token_id or 0))
     seen = rows.order[rows.plan.documents]
     autocast = pick_precision(config.precision) == "bf16"
-    senses = [
-        sense_of(encoder, seen, work, config.states_gb, autocast) for encoder in encoders_of(model, spec, prepared)
-    ]
+    senses: list[Sense] = []
+    if encoders := encoders_of(model, spec, prepared):
+        with plain_attention(model):
+            senses = [sense_of(encoder, seen, work, config.states_gb, autocast) for encoder in encoders]
     learning, task = learner(model, stage, config, config.length)
     counts = fit(learning, replace(rows, senses=tuple(senses)), collate, config, task, ctx.out, ctx.seed)
     save_model(model, tokenizer, ctx.out)
