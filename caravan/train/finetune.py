@@ -21,7 +21,7 @@ from caravan.text.chat import load_tokenizer
 from caravan.train.dialogue_rows import Sense, collate, plan_dialogues
 from caravan.train.dialogues import prepare
 from caravan.train.finish import once, save_model
-from caravan.train.learner import learner
+from caravan.train.learner import task_of
 from caravan.train.loop import fit, pick_precision
 from caravan.train.states import encoders_of, plain_attention, sense_of
 
@@ -91,7 +91,7 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any, wor
     if encoders := encoders_of(model, spec, prepared):
         with plain_attention(model):
             senses = [sense_of(encoder, seen, work, config.states_gb, autocast) for encoder in encoders]
-    learning, task = learner(model, stage, config, config.length)
-    counts = fit(learning, replace(rows, senses=tuple(senses)), collate, config, task, ctx.out, ctx.seed)
+    task = task_of(model, stage, config, config.length)
+    counts = fit(model, replace(rows, senses=tuple(senses)), collate, config, task, ctx.out, ctx.seed)
     save_model(model, tokenizer, ctx.out)
     return {**counts, **prepared.counts, "dialogues seen": len(seen), "parameters": model.num_parameters()}

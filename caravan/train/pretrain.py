@@ -16,7 +16,7 @@ from caravan.text.chat import load_tokenizer
 from caravan.text.tokens import END_OF_TEXT, PAD
 from caravan.train.dialogue_rows import collate
 from caravan.train.finish import once, save_model
-from caravan.train.learner import learner
+from caravan.train.learner import task_of
 from caravan.train.loop import fit
 from caravan.train.text_rows import open_sources, plan_text
 
@@ -85,7 +85,7 @@ def _train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     model = continued(config.from_, tokenizer) if config.from_ else new_llama(config.model, tokenizer)
     pad = tokenizer.pad_token_id or 0
     rows = plan_text(open_sources(folder / PACKED, tokenizer, ctx.seed), config, ctx.seed, int(pad))
-    learning, task = learner(model, "pretrain", config, config.length)
-    counts = fit(learning, rows, collate, config, task, ctx.out, ctx.seed)
+    task = task_of(model, "pretrain", config, config.length)
+    counts = fit(model, rows, collate, config, task, ctx.out, ctx.seed)
     save_model(model, tokenizer, ctx.out)
     return {**counts, "parameters": model.num_parameters(), "shares": rows.shares()}

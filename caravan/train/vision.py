@@ -108,14 +108,15 @@ def vary(pixels_CHW: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
     moved = np.pad(pixels_CHW, ((0, 0), (MOST_SHIFT,) * 2, (MOST_SHIFT,) * 2), mode="edge")
     height, width = pixels_CHW.shape[1:]
     top, left = MOST_SHIFT + shift[0], MOST_SHIFT + shift[1]
-    moved = moved[:, top : top + height, left : left + width] * rng.uniform(0.9, 1.1) + rng.uniform(-0.05, 0.05)
+    lighter, darker = np.float32(rng.uniform(0.9, 1.1)), np.float32(rng.uniform(-0.05, 0.05))
+    moved = moved[:, top : top + height, left : left + width] * lighter + darker
     if rng.random() < BLURRED:
         moved = (moved + np.roll(moved, 1, 1) + np.roll(moved, 1, 2) + np.roll(moved, (1, 1), (1, 2))) / 4
     if rng.random() < HOLED:
-        ground_C11 = np.median(moved, axis=(1, 2), keepdims=True)
+        ground_C11 = np.median(moved, axis=(1, 2), keepdims=True).astype(np.float32)
         moved = np.where(rng.random((height, width), np.float32) < rng.uniform(0.1, 0.5), ground_C11, moved)
     noise = rng.standard_normal(moved.shape, np.float32) * (MOST_NOISE * rng.random())
-    return (moved + noise).astype(np.float32)
+    return moved + noise.astype(np.float32)
 
 
 @dataclass(frozen=True)
