@@ -111,7 +111,8 @@ def vary(pixels_CHW: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
     lighter, darker = np.float32(rng.uniform(0.9, 1.1)), np.float32(rng.uniform(-0.05, 0.05))
     moved = moved[:, top : top + height, left : left + width] * lighter + darker
     if rng.random() < BLURRED:
-        moved = (moved + np.roll(moved, 1, 1) + np.roll(moved, 1, 2) + np.roll(moved, (1, 1), (1, 2))) / 4
+        steps = ((0, 0), (0, 1), (1, 0), (1, 1))
+        moved = np.mean([np.roll(moved, step, (1, 2)) for step in steps], axis=0, dtype=np.float32)
     if rng.random() < HOLED:
         ground_C11 = np.median(moved, axis=(1, 2), keepdims=True).astype(np.float32)
         moved = np.where(rng.random((height, width), np.float32) < rng.uniform(0.1, 0.5), ground_C11, moved)

@@ -32,7 +32,7 @@ def make_row(
         parts.append(AudioPart(Media(bytes=media["audio"])))
     if "image" in media:
         parts.append(ImagePart(Media(bytes=media["image"])))
-    return Row(identity, language, task, group, "", (Message.of("user", *parts),), reference)
+    return Row(identity, language, task, group, "test", (Message.of("user", *parts),), reference)
 
 
 def dialogue_of(row: Row) -> Dialogue:

@@ -99,7 +99,11 @@ def test_an_override_reaches_into_lists() -> None:
     assert value["sources"][1]["path"] == "c"
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.text('ab1:- é中', max_size=5) | st.booleans(), min_size=1))
+@given(
+    st.dictionaries(
+        st.sampled_from("abc"), st.integers() | st.text("ab1:- é中", max_size=5) | st.booleans(), min_size=1
+    )
+)
 def test_overrides_read_values_as_yaml(wanted: dict[str, object]) -> None:
     value: dict[str, object] = {}
     for key, item in wanted.items():
