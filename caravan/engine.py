@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import xllamacpp
 
 HOST = "127.0.0.1"
+CUT = "\ufffd"  # what an answer that stops inside a character ends with; it is left out, streamed or not
 GGUF_MAGIC = b"GGUF"
 # One of these stands in a prompt for each medium: the pad tokens of the chat template.
 PLACEHOLDER = re.compile(r"<\|(?:audio|image)_pad\|>")
@@ -125,7 +126,7 @@ def completion_request(
 def read_completion(reply: dict[str, Any]) -> Completion:
     """The answer in a reply of `/completion`, or in the last event of a streamed one (whose text is then empty)."""
     return Completion(
-        text=reply["content"],
+        text=reply["content"].rstrip(CUT),
         tokens=tuple(reply["tokens"]),
         finish_reason="length" if reply["stop_type"] == "limit" else "stop",
         prompt_tokens=reply["tokens_evaluated"],
@@ -152,12 +153,12 @@ def engine_error(status: int, body: bytes) -> ServeError:
 
 class EventReader:
     """Server-sent events from chunks of bytes that may end anywhere, inside a character too.
-
     Lines are split at newline bytes alone: splitting decoded text would also cut at U+2028 inside a JSON string.
     """
 
     def __init__(self) -> None:
         self._rest = b""
+        self._held = ""
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
         """Events completed by this chunk.
@@ -175,6 +176,10 @@ class EventReader:
                 event = json.loads(value)
                 if "error" in event:
                     raise engine_error(int(event["error"].get("code", 500)), value)
+                if "content" in event:
+                    text = self._held + event["content"]
+                    event["content"] = text.rstrip(CUT)
+                    self._held = text[len(event["content"]) :]
                 events.append(event)
         return events
 

@@ -148,6 +148,16 @@ def test_events_are_read_from_chunks_that_end_anywhere(texts: list[str], size: i
     assert [event for chunk in chunks for event in reader.feed(chunk)] == events
 
 
+def test_half_a_character_at_the_end_is_left_out_and_elsewhere_kept() -> None:
+    reader = EventReader()
+    said = [
+        event["content"]
+        for text in ("a\ufffd", "b", "c\ufffd\ufffd")
+        for event in reader.feed(b'data: {"content": "' + text.encode() + b'"}\n')
+    ]
+    assert "".join(said) == "a\ufffdbc"
+
+
 def test_an_error_in_a_stream_is_raised() -> None:
     with pytest.raises(ServeError, match="500: it broke"):
         EventReader().feed(b'data: {"error": {"code": 500, "message": "it broke"}}\n\n')
