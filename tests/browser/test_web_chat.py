@@ -92,6 +92,8 @@ def test_speak_into_the_microphone(page: Page) -> None:
 def test_photograph_with_the_camera(page: Page) -> None:
     page.get_by_role("button", name="Camera").click()
     page.get_by_text("Click to Access Webcam").click()
+    # A photograph of a camera that has no picture yet is none.
+    page.wait_for_function("() => [...document.querySelectorAll('video')].some(v => v.readyState >= 2 && v.videoWidth)")
     page.get_by_label("capture photo").click()
     expect(page.get_by_label("Remove file")).to_have_count(1)
     submit(page)
