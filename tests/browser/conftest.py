@@ -56,7 +56,8 @@ def question(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"picture": folder / "picture.png", "clip": folder / "clip.wav"}
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running in this thread until it stops: other tests need theirs.
+@pytest.fixture(scope="module")
 def browser(question: dict[str, Path]) -> Iterator[Browser]:
     """Chromium, whose microphone hears the spoken question."""
     if not CHROMIUM.exists():
