@@ -152,9 +152,7 @@ def engine_error(status: int, body: bytes) -> ServeError:
 
 
 class EventReader:
-    """Server-sent events from chunks of bytes that may end anywhere, inside a character too.
-    Lines are split at newline bytes alone: splitting decoded text would also cut at U+2028 inside a JSON string.
-    """
+    """Server-sent events from chunks of bytes that may end anywhere; split at newline bytes, never at U+2028."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -287,7 +285,8 @@ class Engine:
                 fix="export the model again; give the mmproj that was exported with it",
             ) from error
         self.address: str = self._server.listening_address
-        headers = {"Authorization": f"Bearer {self.key}"}
+        # llama.cpp ends a kept connection after some requests, and whatever was just sent in it is lost.
+        headers = {"Authorization": f"Bearer {self.key}", "Connection": "close"}
         self._client: httpx.Client = httpx.Client(base_url=self.address, headers=headers, timeout=None, trust_env=False)
         properties = self._json("GET", "/props")
         self.marker: str = properties["media_marker"]

@@ -80,7 +80,7 @@ class EngineClient:
         """
         facts = self.facts()
         body = completion_request(prompt, media, facts.marker, stream=True, **sampling)
-        headers = {"Authorization": f"Bearer {facts.key}"}
+        headers = {"Authorization": f"Bearer {facts.key}", "Connection": "close"}
         reader = EventReader()
         finished = False
         try:
