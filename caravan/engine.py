@@ -285,7 +285,7 @@ class Engine:
                 fix="export the model again; give the mmproj that was exported with it",
             ) from error
         self.address: str = self._server.listening_address
-        # llama.cpp ends a kept connection after some requests, and whatever was just sent in it is lost.
+        # Kept connections were seen to drop now and then; why is not proven, a new one each time is safe.
         headers = {"Authorization": f"Bearer {self.key}", "Connection": "close"}
         self._client: httpx.Client = httpx.Client(base_url=self.address, headers=headers, timeout=None, trust_env=False)
         properties = self._json("GET", "/props")

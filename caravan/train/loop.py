@@ -256,7 +256,7 @@ def arguments(config: OptimConfig, folder: Path, seed: int) -> TrainingArguments
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large blocks for the next step: giving them back costs a quarter of the time on a CPU."""
+    """Let glibc keep large blocks for the next step: giving them back costs system time."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
