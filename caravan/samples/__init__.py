@@ -2,13 +2,15 @@
 
 Everything is a pure function of (seed, split, number), so any row can be made alone, on any machine. The test
 split asks for what training never showed: combinations of colour and shape, drawing styles, hands, voices,
-phrasings and facts; `group` of a test dialogue says which.
+phrasings and facts; `group` of a test dialogue says which. `heldout: validation` takes its rows from a second
+held-out side, for choosing settings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from caravan.core.errors import RecipeError
 from caravan.recipe.samples import SamplesConfig
@@ -17,7 +19,10 @@ from caravan.samples import dialogues as _dialogues
 from caravan.samples import text as _text
 from caravan.samples.dialogues import Clip, Picture
 from caravan.samples.voices import speak
-from caravan.samples.world import SPOKEN, Split
+from caravan.samples.world import SPOKEN
+from caravan.samples.world import Split as Side
+
+Split = Literal["train", "test"]
 
 __all__ = ["SPOKEN", "Clip", "Picture", "clips", "dialogues", "documents", "pairs", "pictures", "sample_encoder"]
 
@@ -39,6 +44,10 @@ def _spoken(config: SamplesConfig) -> tuple[str, ...]:
     """The languages with speech: those asked for, or by default those that espeak-ng speaks well."""
     chosen = SPOKEN if config.spoken is None else config.spoken
     return tuple(code for code in chosen if code in _languages(config))
+
+
+def _side(config: SamplesConfig, split: Split) -> Side:
+    return "train" if split == "train" else config.heldout
 
 
 def documents(config: SamplesConfig, seed: int) -> Iterator[Document]:
@@ -63,12 +72,12 @@ def dialogues(config: SamplesConfig, seed: int, split: Split) -> Iterator[Dialog
     Raises:
         MissingDependencyError: Pillow, or what speech needs, is not installed (`spoken: []` does without speech).
     """
-    languages, spoken = _languages(config), _spoken(config)
+    languages, spoken, side = _languages(config), _spoken(config), _side(config, split)
     count = config.dialogues
     if split == "test" and count:
         count = config.test * len(_dialogues.cells_of(languages, spoken))
     plans = (
-        _dialogues.plan_dialogue(seed, split, number, languages, spoken, config.test) for number in range(count)
+        _dialogues.plan_dialogue(seed, side, number, languages, spoken, config.test) for number in range(count)
     )  # fmt: skip
     for plan, audio in speak((plan, plan.utterance) for plan in plans):
         yield _dialogues.build_dialogue(plan, audio)
@@ -80,18 +89,18 @@ def clips(config: SamplesConfig, seed: int, split: Split) -> Iterator[Clip]:
     Raises:
         MissingDependencyError: what speech needs is not installed.
     """
-    spoken = _spoken(config)
+    spoken, side = _spoken(config), _side(config, split)
     count = config.clips if split == "train" else min(config.clips, config.test * len(spoken))
-    plans = (_dialogues.plan_clip(seed, split, number, spoken) for number in range(count if spoken else 0))
+    plans = (_dialogues.plan_clip(seed, side, number, spoken) for number in range(count if spoken else 0))
     for (text, utterance), audio in speak(((text, utterance), utterance) for text, utterance in plans):
         yield Clip(audio, text, utterance.language, utterance.voice)
 
 
 def pictures(config: SamplesConfig, seed: int, split: Split) -> Iterator[Picture]:
     """Pictures: `config.pictures` for training, or four times `config.test` of unseen combinations and styles."""
-    languages = _languages(config)
+    languages, side = _languages(config), _side(config, split)
     count = config.pictures if split == "train" else min(config.pictures, 4 * config.test)
-    return (_dialogues.picture(seed, split, number, languages) for number in range(count))
+    return (_dialogues.picture(seed, side, number, languages) for number in range(count))
 
 
 def sample_encoder(sense: str) -> Path:

@@ -16,14 +16,15 @@ from caravan.samples.words import Words, words
 from caravan.samples.world import HANDS_OF, Scene, Split, draw_scene, stream
 
 TASKS = ("chat", "picture", "speech", "both")
-_TASK_WEIGHTS = (25, 35, 25, 15)
+_TASK_WEIGHTS = (20, 35, 28, 17)
 _SPOKEN_TASKS = ("speech", "both")
+_REPEATED = 0.6
 QUESTION_KINDS = tuple(sorted({kind for kinds, _ in PICTURE_KINDS.values() for kind in kinds}))
-_SCENE_GROUPS: dict[str, tuple[Split, Split]] = {  # sides of the split: combinations, styles
-    "unseen combination+style": ("test", "test"),
-    "unseen combination": ("test", "train"),
-    "unseen style": ("train", "test"),
-    "unseen phrasing": ("train", "train"),
+_SCENE_GROUPS = {  # held out: combinations, styles
+    "unseen combination+style": (True, True),
+    "unseen combination": (True, False),
+    "unseen style": (False, True),
+    "unseen phrasing": (False, False),
 }
 
 
@@ -68,10 +69,10 @@ def plan_dialogue(
 ) -> Plan:
     """What dialogue `number` will be.
 
-    In training, task and language are drawn; the test split goes through them in turn, `per_task` rows of each.
+    In training, task and language are drawn; a held-out split goes through them in turn, `per_task` rows of each.
     """
     rng = stream(seed, "dialogue", split, number)
-    if split == "test":
+    if split != "train":
         task, code = cells_of(languages, spoken)[number // per_task]
     else:
         tasks = [task for task in TASKS if spoken or task not in _SPOKEN_TASKS]
@@ -99,7 +100,7 @@ def _plan_picture(name: str, rng: random.Random, language: Words, split: Split, 
         turns = [scene_turn(rng, language, scene) for _ in range(2 if rng.random() < 0.15 else 1)]
         first = rng.random() < 0.75
     else:
-        turns = [scene_turn(rng, language, scene, "test" if group == "unseen phrasing" else "train")]
+        turns = [scene_turn(rng, language, scene, split if group == "unseen phrasing" else "train")]
         first = True
     return Plan(name, language.code, "picture", tuple(turns), group, scene, rng.getrandbits(32), picture_first=first)
 
@@ -107,31 +108,40 @@ def _plan_picture(name: str, rng: random.Random, language: Words, split: Split, 
 def _plan_speech(name: str, rng: random.Random, language: Words, split: Split, spoken: Sequence[str]) -> Plan:
     turn = spoken_turn(rng, language, spoken)
     utterance = draw_utterance(rng, turn.question, language.code, split)
-    group = "unseen voice" if split == "test" else ""
-    return Plan(name, language.code, "speech", (turn,), group, utterance=utterance)
+    group = "" if split == "train" else "unseen voice"
+    return Plan(name, language.code, "speech", (turn, *_repeat(rng, language, turn, split)), group, utterance=utterance)
 
 
 def _plan_both(name: str, rng: random.Random, language: Words, split: Split, spoken: Sequence[str]) -> Plan:
     scene = draw_scene(rng, split, split, nameless=split == "train")
     turn = scene_turn(rng, language, scene)
     utterance = draw_utterance(rng, turn.question, language.code, split)
-    group = f"unseen voice+{_new(scene)}" if split == "test" else ""
-    return Plan(name, language.code, "both", (turn,), group, scene, rng.getrandbits(32), utterance)
+    group = "" if split == "train" else f"unseen voice+{_new(scene)}"
+    turns = (turn, *_repeat(rng, language, turn, split))
+    return Plan(name, language.code, "both", turns, group, scene, rng.getrandbits(32), utterance)
+
+
+def _repeat(rng: random.Random, language: Words, turn: Turn, split: Split) -> tuple[Turn, ...]:
+    """In most of the training, a second turn that asks what was said: it teaches to hear every word of it."""
+    if split != "train" or not language.repeat or rng.random() >= _REPEATED:
+        return ()
+    return (Turn("repeat", rng.choice(language.repeat), turn.question),)
 
 
 def _new(scene: Scene) -> str:
-    """What is new in a scene of the test sides: a digit has no combination of colour and shape, but a hand."""
+    """What is new in a scene of a held-out side: a digit has no combination of colour and shape, but a hand."""
     return "hand" if scene.kind == "digit" else "combination+style"
 
 
 def _scene(rng: random.Random, split: Split) -> tuple[Scene, str]:
-    """A scene and what of it is held out; most test scenes are both a new combination and in a new style."""
+    """A scene and what of it is held out; most held-out scenes are both a new combination and in a new style."""
     if split == "train":
         return draw_scene(rng, "train", "train", nameless=True), ""
     what = rng.choices(tuple(_SCENE_GROUPS), (64, 10, 10, 16))[0]
-    scene = draw_scene(rng, *_SCENE_GROUPS[what])
+    combinations, styles = (split if heldout else "train" for heldout in _SCENE_GROUPS[what])
+    scene = draw_scene(rng, combinations, styles)
     if scene.kind == "digit" and what != "unseen phrasing":
-        return replace(scene, style=rng.choice(HANDS_OF["test"])), "unseen hand"
+        return replace(scene, style=rng.choice(HANDS_OF[split])), "unseen hand"
     return scene, what
 
 
@@ -153,11 +163,11 @@ def plan_clip(seed: int, split: Split, number: int, spoken: Sequence[str]) -> tu
     rng = stream(seed, "clip", split, number)
     language = words(spoken[number % len(spoken)])
     what = rng.random()
-    if what < 0.45:
+    if what < 0.5:
         text = spoken_turn(rng, language, spoken).question
-    elif what < 0.75:
-        text = phrase(rng, language, rng.choice(QUESTION_KINDS), "train")
     elif what < 0.85:
+        text = phrase(rng, language, rng.choice(QUESTION_KINDS), "train")
+    elif what < 0.9:
         text = rng.choice(language.prose)
     else:
         text = tell(language, draw_fact(rng, (language.code,), aloud=True))
@@ -165,10 +175,9 @@ def plan_clip(seed: int, split: Split, number: int, spoken: Sequence[str]) -> tu
 
 
 def picture(seed: int, split: Split, number: int, languages: Sequence[str]) -> Picture:
-    """Picture `number` with its captions; in the test split an unseen combination and style, or an unseen hand."""
+    """Picture `number` with its captions; in a held-out split an unseen combination and style, or an unseen hand."""
     rng = stream(seed, "picture", split, number)
     scene = draw_scene(rng, split, split, nameless=split == "train")
     names = {code: words(code).caption(scene) for code in languages}
-    return Picture(
-        png(draw(scene, rng)), names, scene.style, asdict(scene), f"unseen {_new(scene)}" if split == "test" else ""
-    )
+    group = "" if split == "train" else f"unseen {_new(scene)}"
+    return Picture(png(draw(scene, rng)), names, scene.style, asdict(scene), group)

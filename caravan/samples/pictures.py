@@ -23,7 +23,7 @@ from caravan.samples.shapes import (
 from caravan.samples.world import Scene
 
 try:
-    from PIL import Image, ImageChops, ImageDraw, ImageFont
+    from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 except ImportError as _error:
     raise MissingDependencyError("Pillow", "vision", needed_for="drawing the sample world") from _error
 
@@ -39,11 +39,8 @@ _RGB: dict[str, RGB] = {
     "red": (214, 30, 36), "green": (28, 150, 52), "blue": (32, 76, 214), "yellow": (250, 222, 30),
     "black": (14, 14, 16), "white": (252, 252, 252), "purple": (132, 36, 172), "orange": (246, 132, 16),
 }  # fmt: skip
-# Colours without a name in the world, none of which passes for one that has a name.
-_NAMELESS: tuple[RGB, ...] = (
-    (246, 150, 196), (122, 74, 38), (22, 128, 132), (96, 212, 230), (168, 222, 70), (128, 126, 40), (100, 100, 104),
-    (112, 20, 44), (222, 40, 150), (246, 200, 160), (120, 230, 170), (60, 60, 100),
-)  # fmt: skip
+# A colour without a name in the world is at least this far from every one that has a name, and from its background.
+_FAR, _APART = 95, 70
 # Muted, so that no background passes for one of the colours.
 _BACKGROUNDS: tuple[RGB, ...] = (
     (178, 178, 178), (196, 184, 160), (150, 168, 186), (164, 188, 166), (188, 168, 180), (140, 146, 150),
@@ -59,6 +56,14 @@ def _near(rng: random.Random, colour: RGB, spread: int) -> RGB:
 def _blend(a: RGB, b: RGB, share: float) -> RGB:
     red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return red, green, blue
+
+
+def _nameless(rng: random.Random, background: RGB) -> RGB:
+    """Any colour that passes neither for one with a name nor for the background."""
+    while True:
+        colour = rng.randrange(256), rng.randrange(256), rng.randrange(256)
+        if math.dist(colour, background) >= _APART and all(math.dist(colour, named) >= _FAR for named in _RGB.values()):
+            return colour
 
 
 def _jittered(rng: random.Random, points: Polygon, spread: float) -> Polygon:
@@ -130,13 +135,73 @@ def _gradient(rng: random.Random, colour: RGB) -> Picture:
     return Image.composite(Image.new("RGB", ramp.size, light), Image.new("RGB", ramp.size, dark), ramp)
 
 
-def _draw_shape(rng: random.Random, canvas: Picture, polygon: Polygon, colour: RGB, style: str) -> None:
+def _mosaic(rng: random.Random, canvas: Picture, polygon: Polygon, colour: RGB) -> None:
+    """Square tiles of the colour's tones, with gaps, wherever a tile's centre lies inside."""
+    mask, draw = _mask(polygon), ImageDraw.Draw(canvas)
+    side = rng.randint(10, 13)
+    x0, y0 = rng.randrange(side), rng.randrange(side)
+    for left in range(x0, _LARGE - side, side):
+        for top in range(y0, _LARGE - side, side):
+            if mask.getpixel((left + side // 2, top + side // 2)):
+                draw.rectangle((left, top, left + side - 3, top + side - 3), fill=_near(rng, colour, 14))
+
+
+def _speckles(rng: random.Random) -> Picture:
+    """Specks of a few points at chance places."""
+    side = rng.randint(4, 7)
+    noise = np.random.default_rng(rng.getrandbits(64)).random((_LARGE // side + 1,) * 2) < rng.uniform(0.6, 0.75)
+    specks = Image.fromarray((noise * 255).astype(np.uint8)).resize((side * len(noise),) * 2, Image.Resampling.NEAREST)
+    return specks.crop((0, 0, _LARGE, _LARGE))
+
+
+def _dashes(rng: random.Random, draw: ImageDraw.ImageDraw, points: Polygon, colour: RGB) -> None:
+    """The outline in dashes."""
+    length, width = rng.uniform(13, 18), rng.uniform(8, 11)
+    along = [(a, b, math.dist(a, b)) for a, b in pairwise(points[:-1])]
+    start = 0.0
+    for (ax, ay), (bx, by), size in along:
+        at = 0.0
+        while at < size:
+            phase = (start + at) % (1.6 * length)
+            step = min(size - at, length - phase if phase < length else 1.6 * length - phase) or 1e-6
+            if phase < length:
+                ends = [(ax + (bx - ax) * t / size, ay + (by - ay) * t / size) for t in (at, at + step)]
+                _stroke(draw, ends, colour, width)
+            at += max(step, 0.01)
+        start += size
+
+
+def _shrunk(points: Polygon, centre: tuple[float, float], share: float) -> Polygon:
+    return [(centre[0] + (x - centre[0]) * share, centre[1] + (y - centre[1]) * share) for x, y in points]
+
+
+_PATTERNS = {
+    "hatched": _hatching,
+    "crosshatched": lambda rng: ImageChops.lighter(_hatching(rng), _hatching(rng)),
+    "speckled": _speckles,
+    "stippled": _stipple,
+}
+
+
+def _draw_shape(
+    rng: random.Random, canvas: Picture, polygon: Polygon, colour: RGB, background: RGB, style: str
+) -> None:
     draw = ImageDraw.Draw(canvas)
     closed = [*polygon, polygon[0], polygon[1]]
     if style in ("flat", "noisy"):
         draw.polygon(polygon, fill=colour)
     elif style == "outline":
         _stroke(draw, closed, colour, rng.uniform(9, 13))
+    elif style == "dashed":
+        _dashes(rng, draw, closed, colour)
+    elif style == "ringed":
+        xs, ys = zip(*polygon, strict=True)
+        centre = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
+        for share in (1.0, 0.55):
+            _stroke(draw, _shrunk(closed, centre, share), colour, rng.uniform(5, 7))
+    elif style == "tinted":
+        draw.polygon(polygon, fill=_blend(colour, background, rng.uniform(0.3, 0.5)))
+        _stroke(draw, closed, colour, rng.uniform(5, 8))
     elif style == "sketch":
         for _ in range(3):
             _stroke(draw, _jittered(rng, closed, 4.0), colour, rng.uniform(4, 6))
@@ -145,13 +210,14 @@ def _draw_shape(rng: random.Random, canvas: Picture, polygon: Polygon, colour: R
     elif style == "checked":
         draw.polygon(polygon, fill=_blend(colour, (128, 128, 128), 0.35))
         canvas.paste(colour, (0, 0, _LARGE, _LARGE), ImageChops.multiply(_mask(polygon), _checks(rng)))
+    elif style == "mosaic":
+        _mosaic(rng, canvas, polygon, colour)
     else:
-        pattern = _hatching(rng) if style == "hatched" else _stipple(rng)
-        canvas.paste(colour, (0, 0, _LARGE, _LARGE), ImageChops.multiply(_mask(polygon), pattern))
-        if style == "hatched":
-            _stroke(draw, closed, colour, 4)
-        else:
+        canvas.paste(colour, (0, 0, _LARGE, _LARGE), ImageChops.multiply(_mask(polygon), _PATTERNS[style](rng)))
+        if style == "stippled":
             _dots_along(rng, draw, closed, colour)
+        elif style != "speckled":
+            _stroke(draw, closed, colour, 4)
 
 
 def _places(rng: random.Random, scene: Scene) -> Iterator[tuple[float, float, float]]:
@@ -173,15 +239,15 @@ def _draw_digit(rng: random.Random, canvas: Picture, scene: Scene, colour: RGB) 
     height = _SCALE * rng.uniform(15, 23)
     draw = ImageDraw.Draw(canvas)
     hand = scene.style
-    if hand in ("print", "bold", "italic", "typewriter"):
+    if hand in ("print", "bold", "italic", "hollow", "typewriter"):
         mask = _type(scene.digit, hand, round(height * 2))
         canvas.paste(colour, (round(x - mask.width / 2), round(y - mask.height / 2)), mask)
         return
     if hand == "dots":
         _draw_dots(draw, scene.digit, x, y, height, colour)
         return
-    width = {"segments": 0.26, "pen": 0.2, "pencil": 0.12, "child": 0.22, "brush": 0.34}[hand] * height
-    loose = {"segments": 0.0, "pen": 3.0, "pencil": 4.0, "child": 9.0, "brush": 5.0}[hand]
+    width = {"segments": 0.26, "pen": 0.2, "pencil": 0.12, "child": 0.22, "brush": 0.34, "marker": 0.3}[hand] * height
+    loose = {"segments": 0.0, "pen": 3.0, "pencil": 4.0, "child": 9.0, "brush": 5.0, "marker": 2.0}[hand]
     slant = {"segments": 0.1, "pen": rng.uniform(0.0, 0.25), "brush": rng.uniform(0.1, 0.4)}.get(hand, 0.0)
     angle = rng.uniform(-14, 14) if hand == "child" else rng.uniform(-5, 5) if hand != "segments" else 0.0
     narrow = rng.uniform(0.75, 1.1)
@@ -202,6 +268,8 @@ def _type(digit: int, hand: str, height: int) -> Picture:
         mask = Image.new("L", (160, 200), 0)
         stroke = 6 if hand == "bold" else 0
         ImageDraw.Draw(mask).text((40, 20), str(digit), fill=255, font=ImageFont.load_default(140), stroke_width=stroke)
+        if hand == "hollow":
+            mask = ImageChops.subtract(mask.filter(ImageFilter.MaxFilter(9)), mask)
         if hand == "italic":
             mask = mask.transform(mask.size, Image.Transform.AFFINE, (1, 0.35, -35, 0, 1, 0), Image.Resampling.BILINEAR)
     mask = mask.crop(mask.getbbox())
@@ -233,7 +301,7 @@ def _clutter(rng: random.Random, draw: ImageDraw.ImageDraw, background: RGB) -> 
 def draw(scene: Scene, rng: random.Random) -> Picture:
     """A picture of a scene: 64 x 64, RGB. The same scene and random state give the same picture."""
     background = _near(rng, rng.choice(_BACKGROUNDS), 10)
-    colour = _near(rng, _RGB[scene.colour] if scene.colour else rng.choice(_NAMELESS), 22)
+    colour = _near(rng, _RGB[scene.colour], 22) if scene.colour else _nameless(rng, background)
     canvas = Image.new("RGB", (_LARGE, _LARGE), background)
     if scene.kind == "digit":
         _draw_digit(rng, canvas, scene, colour)
@@ -242,7 +310,7 @@ def draw(scene: Scene, rng: random.Random) -> Picture:
         for x, y, radius in _places(rng, scene):
             size = _SCALE * radius
             move = transform(_SCALE * x, _SCALE * y, size * rng.uniform(0.92, 1.0), size, angle + rng.uniform(-4, 4))
-            _draw_shape(rng, canvas, placed(SHAPE_POINTS[scene.shape], move), colour, scene.style)
+            _draw_shape(rng, canvas, placed(SHAPE_POINTS[scene.shape], move), colour, background, scene.style)
     if scene.style == "noisy":
         _clutter(rng, ImageDraw.Draw(canvas), background)
     small = canvas.resize((SIZE, SIZE), Image.Resampling.BOX)

@@ -25,9 +25,9 @@ CHAT_KINDS = (
     "add", "month_after", "month_before", "day_after", "day_before", "translate", "in_words", "in_digits", "country",
     "greet",
 )  # fmt: skip
-_CHAT_WEIGHTS = (5, 2, 2, 2, 2, 5, 3, 3, 2, 1)
+_CHAT_WEIGHTS = (6, 3, 3, 2, 2, 4, 2, 2, 1, 1)
 SPOKEN_KINDS = ("add", "month_after", "month_before", "day_after", "day_before", "translate", "greet")
-_SPOKEN_WEIGHTS = (6, 2, 2, 2, 2, 5, 1)
+_SPOKEN_WEIGHTS = (5, 3, 3, 3, 3, 3, 1)
 PICTURE_KINDS = {
     "one": (("object", "colour", "shape", "position", "count"), (60, 10, 10, 14, 6)),
     "many": (("count", "colour", "shape"), (60, 20, 20)),
@@ -52,7 +52,7 @@ class Turn:
 def phrase(rng: random.Random, language: Words, kind: str, split: Split) -> str:
     """A phrasing of a question from the given side of the split."""
     forms = language.questions[kind]
-    return forms[-1] if split == "test" else rng.choice(forms[:-1])
+    return rng.choice(forms[:-1]) if split == "train" else forms[-1]
 
 
 def scene_kind(rng: random.Random, scene: Scene) -> str:
@@ -86,16 +86,16 @@ def scene_turn(rng: random.Random, language: Words, scene: Scene, phrasing: Spli
 
 
 def chat_turn(rng: random.Random, language: Words, split: Split, *, casual: bool = True) -> Turn:
-    """A question without a picture; in the test split a held-out phrasing or a held-out fact, never both.
+    """A question without a picture; not in training, a held-out phrasing or a held-out fact, never both.
 
     `casual` lets a part of the training questions go without quotation marks, capitals and final stops.
     """
-    askable = len(CHAT_KINDS) - (split == "test")  # there is nothing to hold out of a greeting, the last kind
+    askable = len(CHAT_KINDS) - (split != "train")  # there is nothing to hold out of a greeting, the last kind
     kind = rng.choices(CHAT_KINDS[:askable], _CHAT_WEIGHTS[:askable])[0]
-    facts: Split = "test" if split == "test" and kind in _FACTS_HELD_OUT and rng.random() < 0.6 else "train"
-    phrasing: Split = "test" if split == "test" and facts == "train" else "train"
+    facts: Split = split if split != "train" and kind in _FACTS_HELD_OUT and rng.random() < 0.6 else "train"
+    phrasing: Split = split if facts == "train" else "train"
     question, answer = _chat(rng, language, kind, facts, phrasing, as_digits=rng.random() < 0.5)
-    group = "" if split == "train" else "unseen phrasing" if phrasing == "test" else _FACTS_HELD_OUT[kind]
+    group = "" if split == "train" else "unseen phrasing" if phrasing != "train" else _FACTS_HELD_OUT[kind]
     if split == "train" and casual:
         question = _casual(rng, question)
     return Turn(kind, question, answer, group)
@@ -161,5 +161,5 @@ def translation(rng: random.Random, source: str, facts: Split, targets: Sequence
     others = [code for code in targets or words(source).languages if code != source]
     while True:
         concept, target = rng.choice(concepts), rng.choice(others)
-        if held_out_translation(concept, source, target) == (facts == "test"):
+        if held_out_translation(concept, source, target) == (facts != "train"):
             return concept, target

@@ -41,7 +41,8 @@ VOICES: dict[Split, tuple[str, ...]] = {
         "benjamin", "david", "edward2", "grandma", "grandpa", "ian", "iven3", "miguel", "quincy", "rob", "shelby",
         "travis",
     ),
-    "test": ("m8", "f4", "klatt3", "linda", "ed", "adam", "steph"),
+    "validation": ("m8", "klatt3", "linda"),
+    "test": ("f4", "ed", "adam", "steph"),
 }  # fmt: skip
 Row = TypeVar("Row")
 

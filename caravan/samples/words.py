@@ -36,6 +36,7 @@ class Words:
     objects: Mapping[tuple[str, str], str]
     in_language: Mapping[str, str]
     questions: Mapping[str, tuple[str, ...]]
+    repeat: tuple[str, ...]
     statements: Mapping[str, tuple[str, ...]]
     greetings: tuple[tuple[str, str], ...]
     prose: tuple[str, ...]
@@ -162,6 +163,7 @@ def words(code: str) -> Words:
         objects=_objects(table),
         in_language=_in_language(table, names),
         questions={kind: tuple(forms) for kind, forms in table["questions"].items()},
+        repeat=tuple(table.get("repeat", ())),
         statements={kind: tuple(forms) for kind, forms in table["statements"].items()},
         greetings=tuple((says, reply) for says, reply in table["greetings"]),
         prose=tuple(table["prose"]),

@@ -1,7 +1,9 @@
 """What there is in the sample world, and which of it training never sees.
 
 The split is a rule about facts, not a list of rows: a held-out thing is held out of documents, pairs, captions
-and dialogues alike, so a test row asks for something that no training row ever showed.
+and dialogues alike, so a held-out row asks for something that no training row ever showed. Combinations, styles,
+hands and voices are held out twice: settings are chosen on the `validation` side, so that `test` stays unseen by
+whoever chooses too. Sums, numbers, translations and phrasings have one held-out side.
 """
 
 from __future__ import annotations
@@ -11,26 +13,37 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "purple", "orange")
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "moon", "arrow")
 POSITIONS = ("top_left", "top_right", "bottom_left", "bottom_right", "middle")
-STYLES = ("flat", "outline", "hatched", "gradient", "checked", "noisy", "sketch", "stippled")
-HELD_OUT_STYLES = ("stippled",)
-HANDS = ("print", "bold", "typewriter", "segments", "dots", "pen", "pencil", "child", "italic", "brush")
-HELD_OUT_HANDS = ("italic", "brush")
+STYLES_OF: dict[Split, tuple[str, ...]] = {
+    "train": (
+        "flat", "outline", "hatched", "gradient", "checked", "noisy", "sketch", "dashed", "tinted", "speckled",
+        "crosshatched", "ringed",
+    ),
+    "validation": ("stippled",),
+    "test": ("mosaic",),
+}  # fmt: skip
+HANDS_OF: dict[Split, tuple[str, ...]] = {
+    "train": ("print", "bold", "typewriter", "segments", "dots", "pen", "pencil", "child", "marker", "hollow"),
+    "validation": ("italic",),
+    "test": ("brush",),
+}
 SPOKEN = ("en", "de", "es", "fr", "it", "pt", "ru", "zh")
 COUNTRIES = {
     "CN": "zh", "GB": "en", "US": "en", "AU": "en", "RU": "ru", "ES": "es", "MX": "es", "AR": "es", "CO": "es",
     "FR": "fr", "PT": "pt", "BR": "pt", "DE": "de", "AT": "de", "IT": "it", "NL": "nl", "PL": "pl", "EG": "ar",
     "SA": "ar", "JO": "ar", "TR": "tr", "IL": "he", "JP": "ja", "KR": "ko", "TH": "th", "VN": "vi", "ID": "id",
 }  # fmt: skip
-_NAMELESS_SHARE = 0.2
-_HELD_OUT_COLOURS = {
-    "circle": ("green",), "square": ("black",), "triangle": ("orange", "white"), "star": ("blue", "green"),
-    "heart": ("white", "black"), "cross": ("red",), "moon": ("yellow", "red"), "arrow": ("purple",),
+_NAMELESS_SHARE = 0.35
+_HELD_OUT_COLOURS: dict[Split, dict[str, str]] = {
+    "validation": {"circle": "green", "triangle": "white", "star": "blue", "heart": "black", "cross": "red",
+                   "moon": "yellow"},
+    "test": {"square": "black", "triangle": "orange", "star": "green", "heart": "white", "moon": "red",
+             "arrow": "purple"},
 }  # fmt: skip
 _HELD_OUT_NUMBERS = frozenset({27, 34, 38, 49, 56, 63, 71, 82, 85, 93})
 
@@ -40,9 +53,10 @@ def stream(*key: object) -> random.Random:
     return random.Random("/".join(map(str, key)))
 
 
-def held_out_combination(colour: str, shape: str) -> bool:
-    """Twelve of the 64: every shape lacks one or two colours, and no colour lacks two shapes that look alike."""
-    return colour in _HELD_OUT_COLOURS[shape]
+def side_of(colour: str, shape: str) -> Split:
+    """Twelve of the 64 are held out: every shape lacks one or two colours, and no colour lacks two that look alike."""
+    sides: tuple[Split, ...] = ("validation", "test")
+    return next((side for side in sides if colour == _HELD_OUT_COLOURS[side].get(shape)), "train")
 
 
 def held_out_sum(a: int, b: int) -> bool:
@@ -61,21 +75,14 @@ def held_out_translation(word: str, source: str, target: str) -> bool:
 
 
 COMBINATIONS: dict[Split, tuple[tuple[str, str], ...]] = {
-    split: tuple((c, s) for c in COLOURS for s in SHAPES if held_out_combination(c, s) == (split == "test"))
-    for split in SPLITS
-}
-STYLES_OF: dict[Split, tuple[str, ...]] = {
-    split: tuple(s for s in STYLES if (s in HELD_OUT_STYLES) == (split == "test")) for split in SPLITS
-}
-HANDS_OF: dict[Split, tuple[str, ...]] = {
-    split: tuple(h for h in HANDS if (h in HELD_OUT_HANDS) == (split == "test")) for split in SPLITS
+    split: tuple((c, s) for c in COLOURS for s in SHAPES if side_of(c, s) == split) for split in SPLITS
 }
 SUMS: dict[Split, tuple[tuple[int, int], ...]] = {
-    split: tuple((a, b) for a in range(10) for b in range(10) if held_out_sum(a, b) == (split == "test"))
+    split: tuple((a, b) for a in range(10) for b in range(10) if held_out_sum(a, b) == (split != "train"))
     for split in SPLITS
 }
 NUMBERS: dict[Split, tuple[int, ...]] = {
-    split: tuple(n for n in range(100) if held_out_number(n) == (split == "test")) for split in SPLITS
+    split: tuple(n for n in range(100) if held_out_number(n) == (split != "train")) for split in SPLITS
 }
 
 

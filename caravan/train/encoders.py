@@ -23,7 +23,7 @@ from caravan.samples import sample_encoder
 from caravan.train.finish import once
 from caravan.train.items import stored
 from caravan.train.loop import Task, fit, full_disk_while_saving
-from caravan.train.speech import SpeechItems, Transcriber, collate_speech, error_rate, new_whisper, plan_speech
+from caravan.train.speech import POOLED, SpeechItems, Transcriber, collate_speech, error_rate, new_whisper, plan_speech
 from caravan.train.vision import MEAN, STD, Namer, VisionItems, collate_vision, new_clip, plan_vision, retrieval
 from caravan.train.vocabulary import learn_vocabulary
 
@@ -58,9 +58,12 @@ def _train_speech(
     counts = fit(model, rows, collate_speech, part, task, out, ctx.seed)
     whisper.cpu()
     held_out = SpeechItems(test, tokenizer)
-    rate = round(error_rate(whisper, tokenizer, held_out), 4) if len(held_out) else None
+    rates = {
+        f"held-out character error rate, means of {pooled}": round(error_rate(whisper, tokenizer, held_out, pooled), 4)
+        for pooled in (POOLED if len(held_out) else ())
+    }
     save_whisper(whisper, tokenizer, out)
-    return {**counts, "clips": len(train), "held-out clips": len(held_out), "held-out character error rate": rate}
+    return {**counts, "clips": len(train), "held-out clips": len(held_out), **rates}
 
 
 def _train_vision(

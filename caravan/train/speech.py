@@ -3,7 +3,8 @@
 Windows are 30 s as in Whisper. Most steps run on windows cropped to the batch's longest clip and some silence, which
 are a prefix of the whole window in both frames and position table; the last steps run on whole windows, so that the
 encoder hears what it will be given later. A CTC loss on the encoder's states (Graves et al. 2006; mixed with the
-decoder's as by Watanabe et al. 2017) makes them say by themselves what was said.
+decoder's as by Watanabe et al. 2017) makes them say by themselves what was said. In some batches the decoder hears
+means of many states: a language model will read as many at once, and must find in them what each stretch says.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ ROUND_FRAMES, ROUND_TOKENS = 100, 16
 MOST_SILENCE = 1500
 STRETCH, WARP = 0.12, 0.12
 MASKED_MELS, MASKED_FRAMES = 12, 16
+POOLED = (1, 10, 25)
 
 
 def new_whisper(shape: SpeechShape, tokenizer: PreTrainedTokenizerFast) -> WhisperForConditionalGeneration:
@@ -145,7 +147,14 @@ class SpeechRows:
         varied = vary(mel_MF.astype(np.float32), silence, rng)
         silent = int(MOST_SILENCE * np.random.default_rng(int(hashed(self.seed, 4, row // self.batch))).random() ** 8)
         frames = FRAMES if row >= self.full_from else varied.shape[1] + silent
-        return {"mel": varied, "silence": silence, "frames": min(FRAMES, frames), "ids": self.items.ids[item]}
+        pooled = POOLED[int(hashed(self.seed, 5, row // self.batch)) % len(POOLED)]
+        return {
+            "mel": varied,
+            "silence": silence,
+            "frames": min(FRAMES, frames),
+            "ids": self.items.ids[item],
+            "pooled": pooled,
+        }
 
 
 def plan_speech(items: SpeechItems, config: SpeechConfig, seed: int) -> SpeechRows:
@@ -158,7 +167,7 @@ def plan_speech(items: SpeechItems, config: SpeechConfig, seed: int) -> SpeechRo
 
 
 def collate_speech(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """mel [B, 80, F] and ids [B, T], filled with silence and -100 to a round number."""
+    """mel [B, 80, F] and ids [B, T], filled with silence and -100 to a round number; pooled []."""
     frames = min(FRAMES, -(-max(row["frames"] for row in rows) // ROUND_FRAMES) * ROUND_FRAMES)
     mel_BMF = np.stack([np.full((MELS, frames), row["silence"], np.float32) for row in rows])
     length = -(-max(len(row["ids"]) for row in rows) // ROUND_TOKENS) * ROUND_TOKENS
@@ -166,7 +175,8 @@ def collate_speech(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     for index, row in enumerate(rows):
         mel_BMF[index, :, : row["mel"].shape[1]] = row["mel"]
         ids_BT[index, : len(row["ids"])] = row["ids"]
-    return {"mel": torch.from_numpy(mel_BMF), "ids": torch.from_numpy(ids_BT)}
+    pooled = torch.tensor(rows[0]["pooled"])
+    return {"mel": torch.from_numpy(mel_BMF), "ids": torch.from_numpy(ids_BT), "pooled": pooled}
 
 
 class Transcriber(nn.Module):
@@ -179,14 +189,14 @@ class Transcriber(nn.Module):
         self.head = nn.Linear(config.d_model, config.vocab_size)
         self.blank, self.stop = int(config.pad_token_id), int(config.eos_token_id)
 
-    def forward(self, mel: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """The mixed loss of a batch: mel [B, 80, F], ids [B, T] from start to stop."""
+    def forward(self, mel: Tensor, ids: Tensor, pooled: Tensor) -> dict[str, Tensor]:
+        """The mixed loss of a batch: mel [B, 80, F], ids [B, T] from start to stop, the decoder's means of `pooled`."""
         # Short windows are faster without the fused kernel on a CPU; whole ones would not fit in memory.
         self.whisper.set_attn_implementation("sdpa" if mel.is_cuda or mel.shape[2] == FRAMES else "eager")
         states_BPd = encode_prefix(self.whisper.model.encoder, mel)
         inputs_BT = ids[:, :-1].masked_fill(ids[:, :-1] == IGNORED, self.blank)
         decoded_BTd = self.whisper.model.decoder(
-            input_ids=inputs_BT, encoder_hidden_states=states_BPd, use_cache=False
+            input_ids=inputs_BT, encoder_hidden_states=means(states_BPd, int(pooled)), use_cache=False
         ).last_hidden_state
         logits_BTV = self.whisper.proj_out(decoded_BTd).float()
         said = functional.cross_entropy(logits_BTV.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=IGNORED)
@@ -204,12 +214,19 @@ class Transcriber(nn.Module):
         return {"loss": (1 - self.ctc) * said + self.ctc * ctc}
 
 
+def means(states_BPd: Tensor, pooled: int) -> Tensor:
+    """The means of every `pooled` states, the last of what is left over: [B, P, d] -> [B, ceil(P / pooled), d]."""
+    if pooled == 1:
+        return states_BPd
+    return functional.avg_pool1d(states_BPd.transpose(1, 2), pooled, ceil_mode=True).transpose(1, 2)
+
+
 @torch.no_grad()
 def transcribe(
-    whisper: WhisperForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, mel_BMF: Tensor
+    whisper: WhisperForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, mel_BMF: Tensor, pooled: int = 1
 ) -> list[str]:
-    """Greedy transcripts of windows [B, 80, F]."""
-    states_BPd = encode_prefix(whisper.model.encoder, mel_BMF)
+    """Greedy transcripts of windows [B, 80, F], heard as means of `pooled` states."""
+    states_BPd = means(encode_prefix(whisper.model.encoder, mel_BMF), pooled)
     known = tokenizer.get_vocab()
     start, stop = known[START], known[STOP]
     ids_BT = torch.full((len(mel_BMF), 1), start)
@@ -223,15 +240,19 @@ def transcribe(
 
 
 def error_rate(
-    whisper: WhisperForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, items: SpeechItems, batch: int = 16
+    whisper: WhisperForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    items: SpeechItems,
+    pooled: int = 1,
+    batch: int = 16,
 ) -> float:
-    """Character error rate of greedy transcripts on whole 30 s windows."""
+    """Character error rate of greedy transcripts on whole 30 s windows, heard as means of `pooled` states."""
     from rapidfuzz.distance import Levenshtein
 
     errors = 0
     for first in range(0, len(items), batch):
         mels = items.mels[first : first + batch]
-        rows = [{"mel": mel, "silence": silence, "frames": FRAMES, "ids": [0]} for mel, silence in mels]
-        said = transcribe(whisper.eval(), tokenizer, collate_speech(rows)["mel"])
+        rows = [{"mel": mel, "silence": silence, "frames": FRAMES, "ids": [0], "pooled": 1} for mel, silence in mels]
+        said = transcribe(whisper.eval(), tokenizer, collate_speech(rows)["mel"], pooled)
         errors += sum(Levenshtein.distance(a, b) for a, b in zip(said, items.texts[first : first + batch], strict=True))
     return errors / max(1, sum(map(len, items.texts)))

@@ -35,18 +35,19 @@ def test_training_never_meets_what_is_held_out() -> None:
             assert turn.question not in held_out
 
 
-def test_a_test_row_is_new_in_what_its_group_says() -> None:
-    for plan in plans("test", 52 * 12):
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_held_out_row_is_new_in_what_its_group_says(split: Split) -> None:
+    for plan in plans(split, 52 * 12):
         assert plan.group
         if plan.utterance is not None:
-            assert plan.utterance.voice in VOICES["test"]
+            assert plan.utterance.voice in VOICES[split]
         if plan.scene is None:
             continue
-        new_style = plan.scene.style in STYLES_OF["test"]
+        new_style = plan.scene.style in STYLES_OF[split]
         if "hand" in plan.group:
-            assert plan.scene.style in HANDS_OF["test"]
+            assert plan.scene.style in HANDS_OF[split]
         if "combination" in plan.group:
-            assert (plan.scene.colour, plan.scene.shape) in COMBINATIONS["test"]
+            assert (plan.scene.colour, plan.scene.shape) in COMBINATIONS[split]
         assert new_style == ("style" in plan.group)
         if plan.group == "unseen phrasing":
             assert plan.turns[0].question == words(plan.language).questions[plan.turns[0].kind][-1]
@@ -59,6 +60,25 @@ def test_the_test_split_has_the_same_number_for_each_task_and_language() -> None
         cell for cell in [("chat", "en"), ("chat", "th"), ("picture", "en"), ("picture", "th"), ("speech", "en"),
                           ("both", "en")] for _ in range(2)
     )  # fmt: skip
+
+
+def test_the_validation_side_gives_other_test_rows() -> None:
+    config = SamplesConfig(dialogues=1, test=1, languages=["en"], spoken=[])
+    other = config.model_copy(update={"heldout": "validation"})
+    chosen, reported = (list(samples.dialogues(each, 0, "test")) for each in (other, config))
+    assert [row.task for row in chosen] == [row.task for row in reported]
+    assert {row.id for row in chosen}.isdisjoint(row.id for row in reported)
+    assert list(samples.dialogues(other, 0, "train")) == list(samples.dialogues(config, 0, "train"))
+
+
+def test_most_spoken_questions_are_asked_back_in_training_alone() -> None:
+    trained = [plan for plan in plans("train", 2000) if plan.utterance is not None]
+    back = [plan for plan in trained if len(plan.turns) == 2]
+    assert 0.5 < len(back) / len(trained) < 0.7
+    for plan in back:
+        assert plan.turns[1].question in words(plan.language).repeat
+        assert plan.turns[1].answer == plan.turns[0].question
+    assert all(len(plan.turns) == 1 for plan in plans("test", 52 * 12))
 
 
 def parts(dialogue: Dialogue) -> set[str]:
@@ -94,7 +114,7 @@ def test_without_spoken_languages_no_speech_is_asked_for() -> None:
 
 def test_no_dialogues_means_no_test_dialogues() -> None:
     config = SamplesConfig(dialogues=0, clips=0, pictures=0)
-    for split in SPLITS:
+    for split in ("train", "test"):
         assert list(samples.dialogues(config, 0, split)) == []
         assert list(samples.clips(config, 0, split)) == []
         assert list(samples.pictures(config, 0, split)) == []

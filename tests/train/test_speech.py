@@ -103,7 +103,7 @@ def test_learns_to_transcribe_and_its_numbers_say_so(vocabulary, whisper):
     before = error_rate(whisper, vocabulary, items)
     model = speech.Transcriber(whisper, ctc=0.3)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    mels = [{"mel": mel.astype(np.float32), "silence": s, "frames": 60, "ids": ids}
+    mels = [{"mel": mel.astype(np.float32), "silence": s, "frames": 60, "ids": ids, "pooled": 1}
             for (mel, s), ids in zip(items.mels[:4], items.ids[:4], strict=True)]  # fmt: skip
     batch = collate_speech(mels)
     for _ in range(150):
@@ -114,6 +114,14 @@ def test_learns_to_transcribe_and_its_numbers_say_so(vocabulary, whisper):
     said = speech.transcribe(whisper, vocabulary, batch["mel"])
     assert said == TEXTS
     assert before > 0.5
+
+
+def test_means_are_of_neighbouring_states_and_lose_none():
+    states_BPd = torch.arange(2 * 7 * 3, dtype=torch.float32).view(2, 7, 3)
+    assert torch.equal(speech.means(states_BPd, 1), states_BPd)
+    pooled_BPd = speech.means(states_BPd, 3)
+    expected = torch.stack([states_BPd[:, 0:3].mean(1), states_BPd[:, 3:6].mean(1), states_BPd[:, 6]], 1)
+    torch.testing.assert_close(pooled_BPd, expected)
 
 
 def test_the_stage_leaves_folders_that_transformers_reads(context, dialogues_artifact, make_artifact, tmp_path):
