@@ -138,8 +138,8 @@ def _scene(rng: random.Random, split: Split) -> tuple[Scene, str]:
     if split == "train":
         return draw_scene(rng, "train", "train", nameless=True), ""
     what = rng.choices(tuple(_SCENE_GROUPS), (64, 10, 10, 16))[0]
-    combinations, styles = (split if heldout else "train" for heldout in _SCENE_GROUPS[what])
-    scene = draw_scene(rng, combinations, styles)
+    new_combination, new_style = _SCENE_GROUPS[what]
+    scene = draw_scene(rng, split if new_combination else "train", split if new_style else "train")
     if scene.kind == "digit" and what != "unseen phrasing":
         return replace(scene, style=rng.choice(HANDS_OF[split])), "unseen hand"
     return scene, what
