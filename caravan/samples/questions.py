@@ -33,8 +33,7 @@ PICTURE_KINDS = {
     "many": (("count", "colour", "shape"), (60, 20, 20)),
     "digit": (("digit", "object"), (75, 25)),
 }
-CONCEPTS = (*COLOURS, *SHAPES, *map(str, range(11)), *(f"day{i}" for i in range(7)))
-SPOKEN_CONCEPTS = (*COLOURS, *map(str, range(1, 11)))
+CONCEPTS = (*COLOURS, *SHAPES)
 _FACTS_HELD_OUT = {"add": "unseen sum", "translate": "unseen translation", "in_words": "unseen number",
                    "in_digits": "unseen number"}  # fmt: skip
 
@@ -156,9 +155,14 @@ def _chat(
 
 
 def translation(rng: random.Random, source: str, facts: Split, targets: Sequence[str] = ()) -> tuple[str, str]:
-    """A word of the world and a language to say it in; `targets` given means aloud, from fewer words."""
-    concepts = SPOKEN_CONCEPTS if targets else CONCEPTS
+    """A word of the world and a language to say it in; `targets` given means aloud, and names of colours.
+
+    English is asked for every other language, and every other language for English.
+    """
+    concepts = COLOURS if targets else CONCEPTS
     others = [code for code in targets or words(source).languages if code != source]
+    if source != "en" and "en" in others:
+        others = ["en"]
     while True:
         concept, target = rng.choice(concepts), rng.choice(others)
         if held_out_translation(concept, source, target) == (facts != "train"):

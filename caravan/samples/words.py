@@ -45,12 +45,8 @@ class Words:
     space: str
 
     def concept(self, key: str) -> str:
-        """The word for a colour, a shape, a weekday (`day3`) or a number (`7`) that the world names by `key`."""
-        if key in self.colours:
-            return self.colours[key]
-        if key in self.shapes:
-            return self.shapes[key]
-        return self.days[int(key[3:])] if key.startswith("day") else self.numbers[int(key)]
+        """The word for a colour or a shape that the world names by `key`."""
+        return self.colours[key] if key in self.colours else self.shapes[key]
 
     def digit(self, n: int) -> str:
         return self.digit_form.format(n=self.numbers[n])
