@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from caravan.recipe.base import Section
 from caravan.recipe.samples import SamplesConfig
@@ -139,6 +139,10 @@ class FinetuneConfig(OptimConfig):
     )
     states_gb: NonNegativeFloat = Field(
         3.0, description="disk for a frozen encoder's states, which saves running it again for a medium seen before"
+    )
+    speech_shift: NonNegativeInt = Field(
+        0,
+        description="most states (of 20 ms) by which a clip's kept states are moved, anew at each use; 0: as they are",
     )
 
 

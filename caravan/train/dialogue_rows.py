@@ -24,11 +24,13 @@ class Sense:
         argument: of the model's forward pass: input_features, speech_states, pixel_values or vision_states.
         store: the media.
         features: from a row of the store to an array whose first axis counts windows or pictures.
+        vary: makes another variant of such an array at each of its uses, or leaves it as it is.
     """
 
     argument: str
     store: MediaStore
     features: Callable[[int], NDArray[np.floating]]
+    vary: Callable[[NDArray[np.floating], np.random.Generator], NDArray[np.floating]] = lambda array, _: array
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class DialogueRows:
         plan: which position stands in which sequence.
         rows: sequences, the empty ones that fill up the last batch included.
         pad: id that fills a sequence up.
+        seed: of the variants of the media.
         senses: how media become the model's arguments.
     """
 
@@ -48,6 +51,7 @@ class DialogueRows:
     plan: Plan
     rows: int
     pad: int
+    seed: int = 0
     senses: tuple[Sense, ...] = ()
 
     @property
@@ -62,8 +66,10 @@ class DialogueRows:
         result: dict[str, NDArray[Any]] = dict(
             assemble([self.prepared.piece(dialogue) for dialogue in dialogues], self.plan.length, self.pad)
         )
+        rng = np.random.default_rng((self.seed, row))
         for sense in self.senses:
-            arrays = [sense.features(int(item)) for dialogue in dialogues for item in sense.store.of(dialogue)]
+            media = [int(item) for dialogue in dialogues for item in sense.store.of(dialogue)]
+            arrays = [sense.vary(sense.features(item), rng) for item in media]
             if arrays:
                 result[sense.argument] = np.concatenate(arrays)
         return result
@@ -91,7 +97,7 @@ def plan_dialogues(prepared: Prepared, config: FinetuneConfig, seed: int, pad: i
         if wanted is None or len(plan) >= wanted:
             break
         positions *= 2
-    return DialogueRows(prepared, order, plan, steps_for(len(plan), config.batch) * config.batch, pad)
+    return DialogueRows(prepared, order, plan, steps_for(len(plan), config.batch) * config.batch, pad, seed)
 
 
 def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:

@@ -90,7 +90,7 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any, wor
     senses: list[Sense] = []
     if encoders := encoders_of(model, spec, prepared):
         with plain_attention(model):
-            senses = [sense_of(encoder, seen, work, config.states_gb, autocast) for encoder in encoders]
+            senses = [sense_of(encoder, seen, work, config, autocast) for encoder in encoders]
     task = task_of(model, stage, config, config.length)
     counts = fit(model, replace(rows, senses=tuple(senses)), collate, config, task, ctx.out, ctx.seed)
     save_model(model, tokenizer, ctx.out)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,10 +17,12 @@ from numpy.typing import NDArray
 from caravan.core.files import full_disk_named
 from caravan.core.progress import track
 from caravan.media.features import MediaSpec, audio_features, image_features
+from caravan.recipe.train import FinetuneConfig
 from caravan.train.dialogue_rows import Sense
 from caravan.train.dialogues import MediaStore, Prepared
 
 BATCH = 4
+Made = TypeVar("Made")
 KEPT = np.dtype(np.float16)
 
 
@@ -79,7 +83,9 @@ def plain_attention(model: Any) -> Iterator[None]:
             part.set_attn_implementation(name)
 
 
-def sense_of(encoder: Encoder, dialogues: NDArray[np.int64], folder: Path, budget_gb: float, autocast: bool) -> Sense:
+def sense_of(
+    encoder: Encoder, dialogues: NDArray[np.int64], folder: Path, config: FinetuneConfig, autocast: bool
+) -> Sense:
     """How an encoder takes part in a run over these dialogues.
 
     Its states are kept if some medium comes more than once and they fit into the budget of disk; otherwise it runs in
@@ -88,10 +94,28 @@ def sense_of(encoder: Encoder, dialogues: NDArray[np.int64], folder: Path, budge
     uses = int(np.diff(encoder.store.edges)[dialogues].sum())
     shape = _run(encoder, encoder.features(0)[:1], autocast).shape[1:]
     size = int(encoder.windows.sum()) * int(np.prod(shape)) * KEPT.itemsize
-    if uses > len(encoder.windows) and size <= budget_gb * 1e9:
-        return Sense(f"{encoder.name}_states", encoder.store, _keep(encoder, folder, shape, autocast))
+    if uses > len(encoder.windows) and size <= config.states_gb * 1e9:
+        kept = _keep(encoder, folder, shape, autocast)
+        most = config.speech_shift if encoder.name == "speech" else 0
+        return Sense(f"{encoder.name}_states", encoder.store, kept, lambda states, rng: shifted(states, most, rng))
     argument = "input_features" if encoder.name == "speech" else "pixel_values"
     return Sense(argument, encoder.store, encoder.features)
+
+
+def shifted(states_WPd: NDArray[np.floating], most: int, rng: np.random.Generator) -> NDArray[np.floating]:
+    """A clip of one window later by 0 to `most` positions, a stretch of half as many at most made silent.
+
+    The silence at the end of the window comes in at its start, so this is for clips shorter than their window. Moving
+    is nearly what more silence before the clip would give, for nothing, and changes which states become one token.
+    """
+    windows, positions, _ = states_WPd.shape
+    if most == 0 or windows > 1:
+        return states_WPd
+    silent = states_WPd[0, -1]
+    moved = np.roll(states_WPd, int(rng.integers(0, most + 1)), axis=1)
+    begin, length = int(rng.integers(0, positions)), int(rng.integers(0, most // 2 + 1))
+    moved[:, begin : begin + length] = silent
+    return moved
 
 
 def _keep(
@@ -104,14 +128,30 @@ def _keep(
     with full_disk_named(file), file.open("ab") as stream:
         done = int(np.searchsorted(edges, stream.tell() // record, side="right")) - 1
         stream.truncate(int(edges[done]) * record)
+
+        def states_from(begin: int) -> tuple[int, NDArray[np.float16]]:
+            rows = range(begin, min(begin + BATCH, len(encoder.windows)))
+            return len(rows), _run(encoder, np.concatenate([encoder.features(row) for row in rows]), autocast)
+
         with track(f"encoding {encoder.name}", len(encoder.windows) - done, unit="medium") as bar:
-            for begin in range(done, len(encoder.windows), BATCH):
-                rows = range(begin, min(begin + BATCH, len(encoder.windows)))
-                inputs = np.concatenate([encoder.features(row) for row in rows])
-                stream.write(_run(encoder, inputs, autocast).tobytes())
-                bar.advance(len(rows))
+            for count, kept in _side_by_side(states_from, range(done, len(encoder.windows), BATCH)):
+                stream.write(kept.tobytes())
+                bar.advance(count)
     states = np.memmap(file, KEPT, mode="r", shape=(int(edges[-1]), *shape))
     return lambda row: states[edges[row] : edges[row + 1]]
+
+
+def _side_by_side(work: Callable[[int], Made], begins: Iterable[int]) -> Iterator[Made]:
+    """Each result in order, a thread for every core: an encoder this small gains little from several."""
+    threads = 1 if torch.cuda.is_available() else torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting: deque[Future[Made]] = deque()
+        for begin in begins:
+            waiting.append(pool.submit(work, begin))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _run(encoder: Encoder, inputs: NDArray[np.floating], autocast: bool) -> NDArray[np.float16]:

@@ -1,0 +1,40 @@
+"""Frozen encoders' states: moved ones keep their order, and threads do not change what is kept."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from caravan.train.states import _side_by_side, shifted
+
+STATES_WPd = np.arange(1 * 40 * 2, dtype=np.float16).reshape(1, 40, 2)
+
+
+def test_moved_states_are_the_same_states_later_but_for_a_silent_stretch() -> None:
+    starts = set()
+    for seed in range(60):
+        moved = shifted(STATES_WPd, 8, np.random.default_rng(seed))
+        assert moved.shape == STATES_WPd.shape
+        silent_P = (moved[0] == STATES_WPd[0, -1]).all(-1)
+        by = next(
+            step for step in range(9) if (np.roll(STATES_WPd, step, 1)[0][~silent_P] == moved[0][~silent_P]).all()
+        )
+        starts.add(by)
+        assert silent_P.sum() <= 1 + 8 // 2
+    assert starts == set(range(9))
+
+
+def test_states_stay_as_they_are_unless_asked_and_over_several_windows() -> None:
+    rng = np.random.default_rng(0)
+    assert shifted(STATES_WPd, 0, rng) is STATES_WPd
+    two = np.concatenate([STATES_WPd, STATES_WPd])
+    assert shifted(two, 8, rng) is two
+
+
+def test_results_come_in_order_whichever_is_ready_first() -> None:
+    def slow_first(begin: int) -> int:
+        time.sleep(0.02 if begin == 0 else 0.0)
+        return begin
+
+    assert list(_side_by_side(slow_first, range(20))) == list(range(20))
