@@ -142,7 +142,7 @@ class FinetuneConfig(OptimConfig):
     )
     speech_shift: NonNegativeInt = Field(
         0,
-        description="most states (of 20 ms) by which a clip's kept states are moved, anew at each use; 0: as they are",
+        description="most states (of 20 ms) by which a clip's kept states are moved at each use; 0: as they are",
     )
 
 

@@ -115,6 +115,18 @@ def test_every_dialogue_comes_once_an_epoch_with_its_media_in_order(prepared):
     assert len(seen) == 2 * 6
 
 
+def test_a_variant_of_a_medium_is_another_at_each_use_and_the_same_each_time(prepared):
+    rows = plan_dialogues(prepared, SftConfig(epochs=2, length=64, batch=3, micro_batch=3), seed=5, pad=1)
+    sense = Sense(
+        "x", prepared.audio, lambda clip: np.zeros((1, 2, 2)), lambda array, rng: array + rng.integers(1 << 30)
+    )
+    varied = replace(rows, senses=(sense,))
+    drawn = [varied[row]["x"][:, 0, 0] for row in range(len(varied)) if "x" in varied[row]]
+    assert len(set(np.concatenate(drawn))) == sum(map(len, drawn)) == 2 * 6
+    again = [varied[row]["x"][:, 0, 0] for row in range(len(varied)) if "x" in varied[row]]
+    assert np.array_equal(np.concatenate(drawn), np.concatenate(again))
+
+
 def test_weights_change_the_shares_of_tasks(prepared):
     config = SftConfig(epochs=20, length=64, weights={"chat": 3.0, "speech": 0.0}, batch=1, micro_batch=1)
     tasks = prepared.tasks[plan_dialogues(prepared, config, seed=5, pad=1).order]
@@ -150,7 +162,7 @@ class Counting:
 def test_states_are_kept_only_if_they_come_again_and_fit(prepared, tmp_path, epochs, budget, runs):
     picture_uses = np.tile(np.arange(10, 14), epochs)
     counting = Counting(prepared)
-    sense = sense_of(counting.encoder, picture_uses, tmp_path, budget, autocast=False)
+    sense = sense_of(counting.encoder, picture_uses, tmp_path, SftConfig(states_gb=budget), autocast=False)
     assert counting.calls == runs
     assert sense.argument == ("vision_states" if runs == 5 else "pixel_values")
     if runs == 5:
@@ -159,12 +171,13 @@ def test_states_are_kept_only_if_they_come_again_and_fit(prepared, tmp_path, epo
 
 def test_keeping_states_goes_on_after_a_kill(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr("caravan.train.states.BATCH", 1)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # the one that stops is then the third
     uses = np.tile(np.arange(10, 14), 2)
     with pytest.raises(KeyboardInterrupt):
-        sense_of(Counting(prepared, stop_after=3).encoder, uses, tmp_path, 1.0, autocast=False)
+        sense_of(Counting(prepared, stop_after=3).encoder, uses, tmp_path, SftConfig(), autocast=False)
     with (tmp_path / "vision.states").open("ab") as torn:
         torn.write(b"x")
     counting = Counting(prepared)
-    sense = sense_of(counting.encoder, uses, tmp_path, 1.0, autocast=False)
+    sense = sense_of(counting.encoder, uses, tmp_path, SftConfig(), autocast=False)
     assert counting.calls == 1 + 2
     assert [sense.features(row)[0, 0, 0] for row in range(4)] == [1, 3, 5, 7]
