@@ -43,7 +43,7 @@ from caravan.train.curve import JOURNAL, PAGE, read_journal, rewind_journal, wri
 from caravan.train.pack import steps_for
 
 CHECKPOINTS = "checkpoints"
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 WEIGHTS = "trained.safetensors"
 FULL_DISK = ("no space left", "disk quota", "file write failed", "unexpected pos")
 
@@ -256,11 +256,15 @@ def arguments(config: OptimConfig, folder: Path, seed: int) -> TrainingArguments
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large blocks for the next step: giving them back costs system time."""
+    """Let glibc keep large blocks for the next step: giving them back costs system time.
+
+    One arena for all threads: the others' cannot grow to such blocks, and would get each anew from the system.
+    """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
             libc.mallopt(parameter, 1 << 30)
+        libc.mallopt(M_ARENA_MAX, 1)
 
 
 def freeze_the_rest(model: nn.Module, rates: Mapping[str, float]) -> int:
