@@ -19,6 +19,7 @@ from rich.table import Table
 
 from caravan.core.errors import CaravanError
 from caravan.core.log import console, setup_logging
+from caravan.core.memory import keep_freed_memory
 
 app = typer.Typer(
     name="caravan",
@@ -46,6 +47,7 @@ def run(recipe: RecipePath, words: Words = None) -> None:
     from caravan.report import final_table
     from caravan.road import Walk
 
+    keep_freed_memory()
     stages, overrides = split_words(words)
     loaded = load_recipe(recipe, overrides)
     if stages == ["serve"]:

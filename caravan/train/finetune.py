@@ -22,7 +22,7 @@ from caravan.train.dialogue_rows import Sense, collate, plan_dialogues
 from caravan.train.dialogues import prepare
 from caravan.train.finish import once, save_model
 from caravan.train.learner import task_of
-from caravan.train.loop import fit, keep_freed_memory, pick_precision
+from caravan.train.loop import fit, pick_precision
 from caravan.train.states import encoders_of, plain_attention, sense_of
 
 SHIPPED = {"sample-whisper": "speech", "sample-clip": "vision"}
@@ -88,7 +88,6 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any, wor
     seen = rows.order[rows.plan.documents]
     autocast = pick_precision(config.precision) == "bf16"
     senses: list[Sense] = []
-    keep_freed_memory()
     if encoders := encoders_of(model, spec, prepared):
         with plain_attention(model):
             senses = [sense_of(encoder, seen, work, config, autocast) for encoder in encoders]

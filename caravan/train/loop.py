@@ -7,7 +7,6 @@ the rest of its data and ends where an uninterrupted one would.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import math
 import os
@@ -43,7 +42,6 @@ from caravan.train.curve import JOURNAL, PAGE, read_journal, rewind_journal, wri
 from caravan.train.pack import steps_for
 
 CHECKPOINTS = "checkpoints"
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 WEIGHTS = "trained.safetensors"
 FULL_DISK = ("no space left", "disk quota", "file write failed", "unexpected pos")
 
@@ -255,18 +253,6 @@ def arguments(config: OptimConfig, folder: Path, seed: int) -> TrainingArguments
     )
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep large blocks for the next step: giving them back costs system time.
-
-    One arena for all threads: the others' cannot grow to such blocks, and would get each anew from the system.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            libc.mallopt(parameter, 1 << 30)
-        libc.mallopt(M_ARENA_MAX, 1)
-
-
 def freeze_the_rest(model: nn.Module, rates: Mapping[str, float]) -> int:
     """Let only the parameters with a learning rate train; how many numbers they hold."""
     for name, parameter in model.named_parameters():
@@ -287,7 +273,6 @@ def fit(
         DiskFullError: no room for a checkpoint; the one before is untouched.
     """
     disable_progress_bar()
-    keep_freed_memory()
     trained = freeze_the_rest(model, task.rates)
     folder = out / CHECKPOINTS
     checkpoint = newest(folder)
