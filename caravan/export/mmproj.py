@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -149,8 +150,24 @@ def mmproj_tensors(config: CaravanConfig, weights: Weights) -> list[Tensor]:
     for sense, encoder in senses(config):
         tensors += _whisper(weights, encoder) if sense == "speech" else _clip(weights, config, encoder)
         prefix = f"model.{sense}_projector."
-        tensors += [_tensor(weights, name, prefix + source) for source, name in _form(config, sense).tensors.items()]
+        projector = projector_of(config, sense)
+        assert projector is not None
+        for source, name in _form(config, sense).tensors.items():
+            tensors.append(_repeated(_tensor(weights, name, prefix + source), projector.spread(source), encoder))
     return tensors
+
+
+def _repeated(tensor: Tensor, times: int, encoder: Any) -> Tensor:
+    """A matrix [N, g d] over averages as the matrix [N, g m d] over every position, which gives the same sum."""
+    if times == 1:
+        return tensor
+    rows, columns = tensor.shape
+
+    def read() -> Array:
+        blocks = tensor.read().reshape(rows, columns // encoder.d_model, 1, encoder.d_model) / np.float32(times)
+        return np.repeat(blocks, times, axis=2).reshape(rows, columns * times)
+
+    return replace(tensor, shape=(rows, columns * times), read=read)
 
 
 def _tensor(weights: Weights, name: str, source: str, exact: bool = False) -> Tensor:

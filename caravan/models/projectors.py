@@ -34,6 +34,10 @@ class Projector(nn.Module):
         """
         raise NotImplementedError
 
+    def spread(self, name: str) -> int:
+        """How many neighbouring positions share the columns of a weight, which a file for another program repeats."""
+        return 1
+
     def initialise(self) -> None:
         """Linear weights of unit gain (normal, 1 / sqrt(inputs)), biases zero, norms one.
 
@@ -55,22 +59,34 @@ class StackProjector(Projector):
     -> RMSNorm(1e-6) -> Linear to D. Tokens: P / k, so 1500 / k for each window of 30 s.
 
     The second half is the gate, as in llama.cpp's `ultravox`; k must divide P, since llama.cpp aborts otherwise.
+
+    With `average` m, each m of the k neighbours are averaged after the first norm: what a sound means does not hang on
+    its exact place, and a small projector need not learn that. It is Ultravox with repeated columns, and exported so.
     """
 
-    def __init__(self, width: int, text_width: int, stack: int = 10, hidden: int | None = None) -> None:
+    def __init__(
+        self, width: int, text_width: int, stack: int = 10, hidden: int | None = None, average: int = 1
+    ) -> None:
         super().__init__()
-        self.stack = stack
+        self.stack, self.average = stack, average
         hidden = hidden or text_width
         self.norm_pre = LlamaRMSNorm(stack * width)
-        self.linear_1 = nn.Linear(stack * width, 2 * hidden, bias=False)
+        self.linear_1 = nn.Linear(_averaged(stack, average) * width, 2 * hidden, bias=False)
         self.norm_mid = LlamaRMSNorm(hidden)
         self.linear_2 = nn.Linear(hidden, text_width, bias=False)
 
     def tokens(self, positions: int) -> int:
         return stacked(positions, self.stack)
 
+    def spread(self, name: str) -> int:
+        return self.average if name == "linear_1.weight" else 1
+
     def forward(self, x_BPd: Tensor) -> Tensor:
-        values, gate = self.linear_1(self.norm_pre(stack_frames(x_BPd, self.stack))).chunk(2, dim=-1)
+        x_BTf = self.norm_pre(stack_frames(x_BPd, self.stack))
+        if self.average > 1:
+            groups = (self.stack // self.average, self.average, x_BPd.shape[-1])
+            x_BTf = x_BTf.unflatten(-1, groups).mean(-2).flatten(-2)
+        values, gate = self.linear_1(x_BTf).chunk(2, dim=-1)
         return self.linear_2(self.norm_mid(values * functional.silu(gate)))
 
 
@@ -258,6 +274,22 @@ def stacked(positions: int, k: int) -> int:
             fix="change `stack` of the projector",
         )
     return positions // k
+
+
+def _averaged(stack: int, average: int) -> int:
+    """stack / average.
+
+    Raises:
+        ModelError: `average` does not divide `stack`.
+    """
+    if stack % average:
+        raise ModelError(
+            "the projector cannot average so",
+            expected=f"a divisor of `stack`, which is {stack}",
+            got=average,
+            fix="change `average` of the projector",
+        )
+    return stack // average
 
 
 def _grid(positions: int, s: int) -> int:

@@ -17,6 +17,9 @@ class OptimConfig(Section):
     epochs: PositiveFloat = Field(1.0, description="passes over the data, where `steps` is not given")
     batch: PositiveInt = Field(16, description="sequences in an optimiser step, over all devices")
     micro_batch: PositiveInt = Field(16, description="sequences in one forward pass on one device")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: for the matrices of the layers, with AdamW for the rest"
+    )
     learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="course of the learning rate after warm-up")
     min_ratio: float = Field(0.1, ge=0.0, le=1.0, description="where the cosine ends, as a share of the peak")
@@ -99,6 +102,7 @@ class StackConfig(Section):
 
     name: Literal["stack"] = Field("stack", description="which projector")
     stack: PositiveInt = Field(15, description="encoder frames (20 ms each) that become one token; divides 1500")
+    average: PositiveInt = Field(1, description="neighbouring frames averaged first; divides `stack`")
     hidden: PositiveInt | None = Field(None, description="inner width; default: the language model's")
 
 

@@ -39,6 +39,7 @@ from caravan.core.progress import Bar, track
 from caravan.recipe.train import OptimConfig
 from caravan.train.checkpoint import newest, seal, step_of
 from caravan.train.curve import JOURNAL, PAGE, read_journal, rewind_journal, write_page
+from caravan.train.optimizer import build_optimizer
 from caravan.train.pack import steps_for
 
 CHECKPOINTS = "checkpoints"
@@ -103,15 +104,7 @@ class Loop(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-            for name, parameter in self._trained():
-                decay = self.optim.weight_decay if parameter.ndim > 1 else 0.0
-                groups.setdefault((self.task.rates[name], decay), []).append(parameter)
-            self.optimizer = torch.optim.AdamW(
-                [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()],
-                betas=self.optim.betas,
-                fused=True,
-            )
+            self.optimizer = build_optimizer(self.model, self.task.rates, self.optim)
         return self.optimizer
 
     def create_scheduler(

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AttentionInterface
 
 from caravan.core.files import full_disk_named
 from caravan.core.progress import track
@@ -22,6 +24,7 @@ from caravan.train.dialogue_rows import Sense
 from caravan.train.dialogues import MediaStore, Prepared
 
 BATCH = 4
+QUERIES = 250
 Made = TypeVar("Made")
 KEPT = np.dtype(np.float16)
 
@@ -69,13 +72,26 @@ def encoders_of(model: Any, spec: MediaSpec, prepared: Prepared) -> list[Encoder
     return found
 
 
+def blockwise(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **rest: Any
+) -> tuple[Tensor, None]:
+    """Attention of [B, H, T, d] without a mask, plainly, some queries at a time: their scores fit in a core's cache."""
+    assert mask is None
+    keys = (key * scaling).transpose(-1, -2)
+    parts = [torch.softmax(some @ keys, -1) @ value for some in query.split(QUERIES, dim=2)]
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("blockwise", blockwise)
+
+
 @contextlib.contextmanager
 def plain_attention(model: Any) -> Iterator[None]:
-    """Encoders without the fused attention kernel, which costs a third more time on a CPU when nothing is learnt."""
+    """Encoders without the fused attention kernel, which costs half as much again on a CPU if nothing is learnt."""
     parts = [] if torch.cuda.is_available() else [model.model.speech_encoder, model.model.vision_encoder]
     before = [(part, part.config._attn_implementation) for part in parts if part is not None]
     for part, _ in before:
-        part.set_attn_implementation("eager")
+        part.set_attn_implementation("blockwise")
     try:
         yield
     finally:

@@ -105,7 +105,7 @@ def fused(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathF
             image_size=56,
             patch_size=14,
         ),
-        speech_projector={"name": "stack", "stack": 10, "hidden": 96},
+        speech_projector={"name": "stack", "stack": 10, "hidden": 96, "average": 2},
         vision_projector={"name": "pixel_shuffle", "scale": 2, "hidden": 96},
         audio_token_id=tokenizer.convert_tokens_to_ids(AUDIO_PAD),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_PAD),

@@ -64,6 +64,18 @@ class TestMaths:
         np.testing.assert_allclose(computed(projector, x), expected, rtol=1e-4, atol=1e-5)
         assert expected.shape == (2, projector.tokens(15), OUT)
 
+    def test_an_averaging_stack_is_ultravox_with_repeated_columns(self) -> None:
+        projector = StackProjector(D, OUT, stack=6, hidden=7, average=3)
+        w = random(projector)
+        whole = StackProjector(D, OUT, stack=6, hidden=7)
+        assert projector.spread("linear_1.weight") == 3
+        blocks = w["linear_1.weight"].reshape(14, 2, 1, D) / 3
+        repeated = np.repeat(blocks, 3, axis=2).reshape(14, 6 * D)
+        given = {**w, "linear_1.weight": repeated}
+        whole.load_state_dict({name: torch.tensor(value, dtype=torch.float32) for name, value in given.items()})
+        x = states(18)
+        np.testing.assert_allclose(computed(projector, x), computed(whole, x), rtol=1e-4, atol=1e-5)
+
     def test_pixel_shuffle_is_nemotron(self) -> None:
         projector = PixelShuffleProjector(D, OUT, scale=2, hidden=7)
         w = random(projector)
@@ -162,7 +174,11 @@ class TestBuild:
                 {"name": "mlp", "scale": 2},
                 r"vision projector mlp cannot be built so[\s\S]*for stack, hidden[\s\S]*scale: 2",
             ),
-            ("speech", {"name": "stack", "stack": 0}, r"whole numbers from 1 for stack, hidden[\s\S]*got: stack: 0"),
+            (
+                "speech",
+                {"name": "stack", "stack": 0},
+                r"whole numbers from 1 for stack, hidden, average[\s\S]*got: stack: 0",
+            ),
             ("speech", {"name": "stack", "stack": "5"}, "whole numbers"),
         ],
     )
@@ -174,6 +190,10 @@ class TestBuild:
     def test_stack_that_does_not_divide(self, k: int) -> None:
         with pytest.raises(ModelError, match=r"does not divide[\s\S]*1, 2, 3, 4, 5, 6, 10, 12, 15[\s\S]*stack"):
             StackProjector(D, OUT, stack=k).tokens(1500)
+
+    def test_an_average_that_does_not_divide_the_stack(self) -> None:
+        with pytest.raises(ModelError, match=r"cannot average so[\s\S]*a divisor of `stack`, which is 10[\s\S]*got: 4"):
+            StackProjector(D, OUT, stack=10, average=4)
 
     @pytest.mark.parametrize("positions", [15, 9])
     def test_patches_that_are_no_square(self, positions: int) -> None:

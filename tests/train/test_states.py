@@ -1,12 +1,13 @@
-"""Frozen encoders' states: moved ones keep their order, and threads do not change what is kept."""
+"""Frozen encoders' states: moved ones keep their order, and neither blocks nor threads do not change what is kept."""
 
 from __future__ import annotations
 
 import time
 
 import numpy as np
+import torch
 
-from caravan.train.states import _side_by_side, shifted
+from caravan.train.states import _side_by_side, blockwise, shifted
 
 STATES_WPd = np.arange(1 * 40 * 2, dtype=np.float16).reshape(1, 40, 2)
 
@@ -30,6 +31,13 @@ def test_states_stay_as_they_are_unless_asked_and_over_several_windows() -> None
     assert shifted(STATES_WPd, 0, rng) is STATES_WPd
     two = np.concatenate([STATES_WPd, STATES_WPd])
     assert shifted(two, 8, rng) is two
+
+
+def test_attention_in_blocks_is_attention() -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 3, 601, 8)
+    whole = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=0.3).transpose(1, 2)
+    torch.testing.assert_close(blockwise(None, query, key, value, None, scaling=0.3)[0], whole)
 
 
 def test_results_come_in_order_whichever_is_ready_first() -> None:
