@@ -16,7 +16,7 @@ from caravan.samples.words import Words, words
 from caravan.samples.world import HANDS_OF, Scene, Split, draw_scene, stream
 
 TASKS = ("chat", "picture", "speech", "both")
-_TASK_WEIGHTS = (20, 35, 28, 17)
+_TASK_WEIGHTS = (10, 38, 35, 17)
 _SPOKEN_TASKS = ("speech", "both")
 _REPEATED = 0.6
 QUESTION_KINDS = tuple(sorted({kind for kinds, _ in PICTURE_KINDS.values() for kind in kinds}))

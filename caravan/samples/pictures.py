@@ -154,6 +154,14 @@ def _speckles(rng: random.Random) -> Picture:
     return specks.crop((0, 0, _LARGE, _LARGE))
 
 
+def _cells(rng: random.Random) -> Picture:
+    """Soft blotches of chance size, some of them empty."""
+    side = rng.choice((8, 12, 16))
+    noise = np.random.default_rng(rng.getrandbits(64)).random((side, side))
+    blotches = Image.fromarray((255 * noise**0.5).astype(np.uint8)).resize((_LARGE, _LARGE), Image.Resampling.BICUBIC)
+    return blotches.point(lambda level: min(255, max(0, 2 * level - 110)))
+
+
 def _dashes(rng: random.Random, draw: ImageDraw.ImageDraw, points: Polygon, colour: RGB) -> None:
     """The outline in dashes."""
     length, width = rng.uniform(13, 18), rng.uniform(8, 11)
@@ -181,6 +189,50 @@ _PATTERNS = {
     "speckled": _speckles,
     "stippled": _stipple,
 }
+_TEXTURES = {
+    "hatched": _hatching,
+    "crosshatched": _PATTERNS["crosshatched"],
+    "checked": _checks,
+    "speckled": _speckles,
+    "cells": _cells,
+}
+
+
+def _mixed(rng: random.Random, canvas: Picture, polygon: Polygon, colour: RGB, background: RGB) -> None:
+    """A chance way to fill with a chance way to trace the outline: what they have in common is the shape alone."""
+    draw, mask = ImageDraw.Draw(canvas), _mask(polygon)
+    closed = [*polygon, polygon[0], polygon[1]]
+    fill = rng.choice(("none", "flat", "tint", "gradient", *_TEXTURES))
+    if fill == "tint":
+        draw.polygon(polygon, fill=_blend(colour, background, rng.uniform(0.1, 0.6)))
+    elif fill == "gradient":
+        canvas.paste(_gradient(rng, colour), (0, 0), mask)
+    elif fill in _TEXTURES:
+        ground = rng.choice((background, _blend(colour, background, 0.6), _blend(colour, (128, 128, 128), 0.5)))
+        draw.polygon(polygon, fill=ground)
+        canvas.paste(colour, (0, 0, _LARGE, _LARGE), ImageChops.multiply(mask, _zoomed(rng, _TEXTURES[fill](rng))))
+    elif fill == "flat":
+        draw.polygon(polygon, fill=colour)
+    edge = rng.choice(("solid", "dashes", "jitter") if fill == "none" else ("none", "none", "solid", "dashes"))
+    tone = _blend(colour, rng.choice(((0, 0, 0), (255, 255, 255))), rng.uniform(0.0, 0.25))
+    if edge == "solid":
+        _stroke(draw, closed, tone, rng.uniform(3, 14) if fill != "none" else rng.uniform(6, 14))
+    elif edge == "dashes":
+        _dashes(rng, draw, closed, tone)
+    elif edge == "jitter":
+        for _ in range(rng.randint(1, 4)):
+            _stroke(draw, _jittered(rng, closed, rng.uniform(1.0, 5.0)), tone, rng.uniform(4, 8))
+
+
+def _zoomed(rng: random.Random, pattern: Picture) -> Picture:
+    """A part of a pattern, enlarged or reduced, mirrored or not."""
+    side = round(_LARGE / rng.uniform(0.75, 2.0))
+    tiled = Image.new("L", (2 * _LARGE, 2 * _LARGE))
+    for corner in ((0, 0), (_LARGE, 0), (0, _LARGE), (_LARGE, _LARGE)):
+        tiled.paste(pattern, corner)
+    left, top = rng.randrange(2 * _LARGE - side), rng.randrange(2 * _LARGE - side)
+    part = tiled.crop((left, top, left + side, top + side)).resize((_LARGE, _LARGE))
+    return ImageChops.invert(part) if rng.random() < 0.3 else part
 
 
 def _draw_shape(
@@ -210,6 +262,8 @@ def _draw_shape(
     elif style == "checked":
         draw.polygon(polygon, fill=_blend(colour, (128, 128, 128), 0.35))
         canvas.paste(colour, (0, 0, _LARGE, _LARGE), ImageChops.multiply(_mask(polygon), _checks(rng)))
+    elif style == "mixed":
+        _mixed(rng, canvas, polygon, colour, background)
     elif style == "mosaic":
         _mosaic(rng, canvas, polygon, colour)
     else:

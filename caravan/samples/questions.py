@@ -25,7 +25,7 @@ CHAT_KINDS = (
     "add", "month_after", "month_before", "day_after", "day_before", "translate", "in_words", "in_digits", "country",
     "greet",
 )  # fmt: skip
-_CHAT_WEIGHTS = (6, 3, 3, 2, 2, 4, 2, 2, 1, 1)
+_CHAT_WEIGHTS = (6, 4, 4, 3, 3, 4, 1, 1, 1, 1)
 SPOKEN_KINDS = ("add", "month_after", "month_before", "day_after", "day_before", "translate", "greet")
 _SPOKEN_WEIGHTS = (5, 3, 3, 3, 3, 3, 1)
 PICTURE_KINDS = {

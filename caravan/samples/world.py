@@ -22,7 +22,7 @@ POSITIONS = ("top_left", "top_right", "bottom_left", "bottom_right", "middle")
 STYLES_OF: dict[Split, tuple[str, ...]] = {
     "train": (
         "flat", "outline", "hatched", "gradient", "checked", "noisy", "sketch", "dashed", "tinted", "speckled",
-        "crosshatched", "ringed",
+        "crosshatched", "ringed", "mixed", "mixed", "mixed", "mixed", "mixed", "mixed", "mixed", "mixed",
     ),
     "validation": ("stippled",),
     "test": ("mosaic",),
@@ -38,7 +38,7 @@ COUNTRIES = {
     "FR": "fr", "PT": "pt", "BR": "pt", "DE": "de", "AT": "de", "IT": "it", "NL": "nl", "PL": "pl", "EG": "ar",
     "SA": "ar", "JO": "ar", "TR": "tr", "IL": "he", "JP": "ja", "KR": "ko", "TH": "th", "VN": "vi", "ID": "id",
 }  # fmt: skip
-ADDENDS = range(1, 7)
+ADDENDS = range(1, 6)
 _NAMELESS_SHARE = 0.35
 _HELD_OUT_COLOURS: dict[Split, dict[str, str]] = {
     "validation": {"circle": "green", "triangle": "white", "star": "blue", "heart": "black", "cross": "red",
