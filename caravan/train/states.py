@@ -17,12 +17,14 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from caravan.core.files import full_disk_named
+from caravan.core.log import get_logger
 from caravan.core.progress import track
 from caravan.media.features import MediaSpec, audio_features, image_features
 from caravan.recipe.train import FinetuneConfig
 from caravan.train.dialogue_rows import Sense
 from caravan.train.dialogues import MediaStore, Prepared
 
+LOG = get_logger(__name__)
 BATCH = 4
 QUERIES = 250
 Made = TypeVar("Made")
@@ -110,7 +112,13 @@ def sense_of(
     uses = int(np.diff(encoder.store.edges)[dialogues].sum())
     shape = _run(encoder, encoder.features(0)[:1], autocast).shape[1:]
     size = int(encoder.windows.sum()) * int(np.prod(shape)) * KEPT.itemsize
-    if uses > len(encoder.windows) and size <= config.states_gb * 1e9:
+    again = uses > len(encoder.windows)
+    if again and size > config.states_gb * 1e9:
+        LOG.warning(
+            "the %s encoder runs in every step, which is slow: its states take %.1f GB, and states_gb allows %.1f",
+            encoder.name, size / 1e9, config.states_gb,
+        )  # fmt: skip
+    elif again:
         kept = _keep(encoder, folder, shape, autocast)
         most = config.speech_shift if encoder.name == "speech" else 0
         return Sense(f"{encoder.name}_states", encoder.store, kept, lambda states, rng: shifted(states, most, rng))

@@ -159,7 +159,7 @@ class Counting:
 
 
 @pytest.mark.parametrize(("epochs", "budget", "runs"), [(2, 1.0, 5), (1, 1.0, 1), (2, 1e-9, 1)])
-def test_states_are_kept_only_if_they_come_again_and_fit(prepared, tmp_path, epochs, budget, runs):
+def test_states_are_kept_only_if_they_come_again_and_fit(prepared, tmp_path, caplog, epochs, budget, runs):
     picture_uses = np.tile(np.arange(10, 14), epochs)
     counting = Counting(prepared)
     sense = sense_of(counting.encoder, picture_uses, tmp_path, SftConfig(states_gb=budget), autocast=False)
@@ -167,6 +167,7 @@ def test_states_are_kept_only_if_they_come_again_and_fit(prepared, tmp_path, epo
     assert sense.argument == ("vision_states" if runs == 5 else "pixel_values")
     if runs == 5:
         assert sense.features(3).tolist() == [[[7.0], [7.0]]]
+    assert ("runs in every step" in caplog.text) == (budget < 1.0)
 
 
 def test_keeping_states_goes_on_after_a_kill(prepared, tmp_path, monkeypatch):
