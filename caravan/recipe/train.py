@@ -105,6 +105,12 @@ class StackConfig(Section):
     average: PositiveInt = Field(1, description="neighbouring frames averaged first; divides `stack`")
     hidden: PositiveInt | None = Field(None, description="inner width; default: the language model's")
 
+    @model_validator(mode="after")
+    def _average_divides(self) -> StackConfig:
+        if self.stack % self.average:
+            raise ValueError(f"an average that divides the stack: {self.stack} is no multiple of {self.average}")
+        return self
+
 
 class PixelShuffleConfig(Section):
     """Nemotron's projector of pictures: squares of patches side by side, then a squared-ReLU layer."""

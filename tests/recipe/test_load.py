@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from caravan.core.errors import RecipeError
 from caravan.recipe.load import apply_override, load_recipe
 from caravan.recipe.recipe import Recipe
+from caravan.recipe.train import StackConfig
 from caravan.road import ROAD, resolved
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -109,3 +111,9 @@ def test_overrides_read_values_as_yaml(wanted: dict[str, object]) -> None:
     for key, item in wanted.items():
         apply_override(value, f"{key}={json.dumps(item, ensure_ascii=False)}")
     assert value == wanted
+
+
+def test_an_average_that_does_not_divide_the_stack_is_refused() -> None:
+    with pytest.raises(ValidationError, match="average that divides the stack: 25 is no multiple of 4"):
+        StackConfig(stack=25, average=4)
+    assert StackConfig(stack=25, average=5).average == 5
