@@ -5,6 +5,8 @@ DuckDB groups and spills to disk; in memory are only the documents that share so
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
+from caravan.core.errors import DiskFullError
 from caravan.core.files import write_table
 from caravan.recipe.curate import DuplicateConfig
 
@@ -57,14 +60,36 @@ def connect(memory: str, spill: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+@contextlib.contextmanager
+def _room(memory: str, spill: Path) -> Iterator[None]:
+    """DuckDB's own words for a full disk, and for memory and spill exhausted, as one of our errors."""
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        words = str(error).splitlines()[0]
+        if isinstance(error, duckdb.IOException) and "space" not in words.lower():
+            raise
+        raise DiskFullError(
+            "no room to group the documents",
+            where=str(spill),
+            expected=f"disk for what goes beyond {memory} of memory",
+            got=words,
+            fix="free some space, or raise `memory` of the duplicates step, and run the same command again",
+        ) from error
+
+
 def find_duplicates(shards: list[Path], config: DuplicateConfig, target: Path) -> None:
     """Write the verdict on every copy, ordered by key.
 
     Args:
         shards: files of judged documents.
         target: file to write, in SCHEMA; `value` is the size of the group, `duplicate_of` the document that stays.
+
+    Raises:
+        DiskFullError: neither memory nor disk has room for the grouping.
     """
-    with connect(config.memory, target.parent / "spill") as connection:
+    spill = target.parent / "spill"
+    with _room(config.memory, spill), connect(config.memory, spill) as connection:
         judged = connection.read_parquet([str(path) for path in shards])
         judged.filter("reason IS NULL").create_view("documents")
         edges = _edges(connection, config)

@@ -28,5 +28,4 @@ def learn_vocabulary(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast
 def encode(tokenizer: PreTrainedTokenizerFast, text: str, most: int) -> list[int]:
     """Ids of a text between start and stop, at most `most` of them."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    known = tokenizer.get_vocab()
-    return [known[START], *ids[: most - 2], known[STOP]]
+    return [int(tokenizer.bos_token_id), *ids[: most - 2], int(tokenizer.eos_token_id)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caravan.core.errors import DiskFullError
+from caravan.curate import duplicates
 from caravan.curate.duplicates import components, find_duplicates
 from caravan.curate.signatures import sign
 from caravan.recipe.curate import DuplicateConfig
@@ -69,3 +72,17 @@ def test_a_text_of_which_a_tenth_is_another_is_found(tmp_path: Path) -> None:
     words = [f"word{i}" for i in range(300)]
     edited = [*words[:100], "other", *words[100:]]
     assert find(tmp_path, [("en", " ".join(words)), ("en", " ".join(edited))])[1][0] == "near copy"
+
+
+def test_no_room_for_grouping_is_a_full_disk_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_disk(memory: str, spill: Path) -> duckdb.DuckDBPyConnection:
+        connection = connect(memory, spill)
+        connection.execute("SET max_temp_directory_size = '0KB'")
+        return connection
+
+    connect = duplicates.connect
+    monkeypatch.setattr(duplicates, "connect", without_disk)
+    rows = [("en", f"document {number} of {number * number} others") for number in range(5000)]
+    with pytest.raises(DiskFullError, match=r"spill: no room to group(.|\n)*got: Out of Memory(.|\n)*fix: free"):
+        find(tmp_path, rows, memory="2MB")
+    assert not (tmp_path / "found.parquet").exists()
