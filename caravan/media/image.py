@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,9 @@ def decode_image(data: bytes, *, where: str = "", limits: ImageLimits | None = N
             image.load()
             return _over_white(pil.ImageOps.exif_transpose(image), pil)
     except (pil.Image.DecompressionBombError, pil.Image.DecompressionBombWarning) as error:
-        raise _too_large(str(error), limits, where) from error
+        # Pillow's own words: Image size (400000000 pixels) exceeds limit ...
+        got = re.sub(r".*?(\d+ pixels).*", r"\1", str(error))
+        raise _too_large(got, limits, where) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise MediaError(
             "the picture cannot be decoded",
