@@ -50,14 +50,15 @@ def _train_speech(
     test = stored(config.source, "speech", "test", ctx, work, MOST_HELD_OUT)
     torch.manual_seed(ctx.seed)
     whisper, tokenizer = _speech_start(part, train)
-    rows = plan_speech(SpeechItems(train, tokenizer), part, ctx.seed)
-    model = Transcriber(whisper, part.ctc)
+    lexicon = learn_vocabulary(_texts(train), part.words)
+    rows = plan_speech(SpeechItems(train, tokenizer, lexicon), part, ctx.seed)
+    model = Transcriber(whisper, part.ctc, len(lexicon))
     # Whisper's position table of the encoder is sinusoids, and stays.
     named = [name for name, _ in model.named_parameters() if "encoder.embed_positions" not in name]
     task = Task("speech encoder", dict.fromkeys(named, part.learning_rate), {})
     counts = fit(model, rows, collate_speech, part, task, out, ctx.seed)
     whisper.cpu()
-    held_out = SpeechItems(test, tokenizer)
+    held_out = SpeechItems(test, tokenizer, lexicon)
     rates = {
         f"held-out character error rate, means of {pooled}": round(error_rate(whisper, tokenizer, held_out, pooled), 4)
         for pooled in (POOLED if len(held_out) else ())

@@ -4,7 +4,9 @@ Windows are 30 s as in Whisper. Most steps run on windows cropped to the batch's
 are a prefix of the whole window in both frames and position table; the last steps run on whole windows, so that the
 encoder hears what it will be given later. A CTC loss on the encoder's states (Graves et al. 2006; mixed with the
 decoder's as by Watanabe et al. 2017) makes them say by themselves what was said. In some batches the decoder hears
-means of many states: a language model will read as many at once, and must find in them what each stretch says.
+means of many states: a language model will read as many at once, and must find in them what each stretch says. Such
+means must also tell the words of the clip, each word in some stretch (as in Palaz et al. 2016): the language model
+then has words to read, and not letters to put together.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ MOST_SILENCE = 1500
 STRETCH, WARP = 0.12, 0.12
 MASKED_MELS, MASKED_FRAMES = 12, 16
 POOLED = (1, 10, 25)
+STRETCH_OF_WORDS = 25
 
 
 def new_whisper(shape: SpeechShape, tokenizer: PreTrainedTokenizerFast) -> WhisperForConditionalGeneration:
@@ -107,7 +110,7 @@ def vary(mel_MF: NDArray[np.float32], silence: float, rng: np.random.Generator) 
 class SpeechItems:
     """Clips of at most 30 s as spectrograms, held in memory as float16, and their transcripts as ids."""
 
-    def __init__(self, table: pa.Table, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, table: pa.Table, tokenizer: PreTrainedTokenizerFast, lexicon: PreTrainedTokenizerFast) -> None:
         self.texts: list[str] = []
         self.mels: list[tuple[NDArray[np.float16], float]] = []
         for row in range(len(table)):
@@ -116,6 +119,7 @@ class SpeechItems:
                 self.texts.append(table["texts"][row][0]["text"].as_py())
                 self.mels.append(spoken_frames(wave))
         self.ids = [np.array(encode(tokenizer, text, MOST_TOKENS), np.int64) for text in self.texts]
+        self.words = [np.unique(encode(lexicon, text, MOST_TOKENS)[1:-1]) for text in self.texts]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -153,6 +157,7 @@ class SpeechRows:
             "silence": silence,
             "frames": min(FRAMES, frames),
             "ids": self.items.ids[item],
+            "words": self.items.words[item],
             "pooled": pooled,
         }
 
@@ -167,30 +172,38 @@ def plan_speech(items: SpeechItems, config: SpeechConfig, seed: int) -> SpeechRo
 
 
 def collate_speech(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """mel [B, 80, F] and ids [B, T], filled with silence and -100 to a round number; pooled []."""
+    """mel [B, 80, F] and ids [B, T], filled with silence and -100 to a round number; words [B, W]; pooled []."""
     frames = min(FRAMES, -(-max(row["frames"] for row in rows) // ROUND_FRAMES) * ROUND_FRAMES)
     mel_BMF = np.stack([np.full((MELS, frames), row["silence"], np.float32) for row in rows])
-    length = -(-max(len(row["ids"]) for row in rows) // ROUND_TOKENS) * ROUND_TOKENS
-    ids_BT = np.full((len(rows), length), IGNORED, np.int64)
     for index, row in enumerate(rows):
         mel_BMF[index, :, : row["mel"].shape[1]] = row["mel"]
-        ids_BT[index, : len(row["ids"])] = row["ids"]
     pooled = torch.tensor(rows[0]["pooled"])
-    return {"mel": torch.from_numpy(mel_BMF), "ids": torch.from_numpy(ids_BT), "pooled": pooled}
+    ids_BT, words_BW = (_filled([row[name] for row in rows]) for name in ("ids", "words"))
+    return {"mel": torch.from_numpy(mel_BMF), "ids": ids_BT, "words": words_BW, "pooled": pooled}
+
+
+def _filled(ids: Sequence[NDArray[np.int64]]) -> Tensor:
+    length = -(-max(map(len, ids)) // ROUND_TOKENS) * ROUND_TOKENS
+    filled_BT = np.full((len(ids), length), IGNORED, np.int64)
+    for row, each in enumerate(ids):
+        filled_BT[row, : len(each)] = each
+    return torch.from_numpy(filled_BT)
 
 
 class Transcriber(nn.Module):
-    """Whisper with a CTC head on its encoder, which is used in training only."""
+    """Whisper with two heads on its encoder that are used in training only: letters by CTC, and `lexicon` words."""
 
-    def __init__(self, whisper: WhisperForConditionalGeneration, ctc: float) -> None:
+    def __init__(self, whisper: WhisperForConditionalGeneration, ctc: float, lexicon: int) -> None:
         super().__init__()
         self.whisper, self.ctc = whisper, ctc
         config: Any = whisper.config
         self.head = nn.Linear(config.d_model, config.vocab_size)
+        self.words = nn.Linear(config.d_model, lexicon)
         self.blank, self.stop = int(config.pad_token_id), int(config.eos_token_id)
 
-    def forward(self, mel: Tensor, ids: Tensor, pooled: Tensor) -> dict[str, Tensor]:
-        """The mixed loss of a batch: mel [B, 80, F], ids [B, T] from start to stop, the decoder's means of `pooled`."""
+    def forward(self, mel: Tensor, ids: Tensor, words: Tensor, pooled: Tensor) -> dict[str, Tensor]:
+        """The mixed loss of a batch: mel [B, 80, F], ids [B, T] from start to stop, words [B, W], the decoder's means
+        of `pooled`."""
         # Short windows are faster without the fused kernel on a CPU; whole ones would not fit in memory.
         self.whisper.set_attn_implementation("sdpa" if mel.is_cuda or mel.shape[2] == FRAMES else "eager")
         states_BPd = encode_prefix(self.whisper.model.encoder, mel)
@@ -211,7 +224,22 @@ class Transcriber(nn.Module):
             blank=self.blank,
             zero_infinity=True,
         )
-        return {"loss": (1 - self.ctc) * said + self.ctc * ctc}
+        told = told_words(self.words(means(states_BPd, STRETCH_OF_WORDS)).float(), words)
+        return {"loss": (1 - self.ctc) * said + self.ctc * ctc + told}
+
+
+def told_words(logits_BPV: Tensor, words_BW: Tensor) -> Tensor:
+    """Minus the mean log chance that a word is told in at least one stretch; a stretch divides its chance among words.
+
+    Args:
+        logits_BPV: of every word in every stretch.
+        words_BW: the words of each clip, filled with -100.
+    """
+    gone_BPV = torch.log1p(-logits_BPV.softmax(-1).clamp(max=1 - 1e-4))
+    never_BW = gone_BPV.sum(1).gather(1, words_BW.clamp(min=0))
+    told_BW = torch.log(-torch.expm1(never_BW) + 1e-6)
+    known_BW = words_BW != IGNORED
+    return -(told_BW * known_BW).sum() / known_BW.sum().clamp(min=1)
 
 
 def means(states_BPd: Tensor, pooled: int) -> Tensor:
@@ -252,7 +280,10 @@ def error_rate(
     errors = 0
     for first in range(0, len(items), batch):
         mels = items.mels[first : first + batch]
-        rows = [{"mel": mel, "silence": silence, "frames": FRAMES, "ids": [0], "pooled": 1} for mel, silence in mels]
+        rows = [
+            {"mel": mel, "silence": silence, "frames": FRAMES, "ids": [0], "words": [0], "pooled": 1}
+            for mel, silence in mels
+        ]
         said = transcribe(whisper.eval(), tokenizer, collate_speech(rows)["mel"], pooled)
         errors += sum(Levenshtein.distance(a, b) for a, b in zip(said, items.texts[first : first + batch], strict=True))
     return errors / max(1, sum(map(len, items.texts)))

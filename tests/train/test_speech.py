@@ -48,6 +48,7 @@ class Items:
         self.texts = TEXTS * 2
         self.mels = [spoken_frames(tone(200 * 2 ** (n % 4))) for n in range(8)]
         self.ids = [np.array(encode(vocabulary, text, 32)) for text in self.texts]
+        self.words = [np.unique(ids[1:-1]) for ids in self.ids]
 
     def __len__(self):
         return 8
@@ -101,10 +102,10 @@ def test_the_last_steps_have_whole_windows_and_the_others_less(vocabulary):
 def test_learns_to_transcribe_and_its_numbers_say_so(vocabulary, whisper):
     items = Items(vocabulary)
     before = error_rate(whisper, vocabulary, items)
-    model = speech.Transcriber(whisper, ctc=0.3)
+    model = speech.Transcriber(whisper, ctc=0.3, lexicon=270)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    mels = [{"mel": mel.astype(np.float32), "silence": s, "frames": 60, "ids": ids, "pooled": 1}
-            for (mel, s), ids in zip(items.mels[:4], items.ids[:4], strict=True)]  # fmt: skip
+    mels = [{"mel": mel.astype(np.float32), "silence": s, "frames": 60, "ids": ids, "words": ids[1:-1],
+             "pooled": 1} for (mel, s), ids in zip(items.mels[:4], items.ids[:4], strict=True)]  # fmt: skip
     batch = collate_speech(mels)
     for _ in range(150):
         loss = model(**batch)["loss"]
@@ -149,3 +150,22 @@ def test_the_stage_leaves_folders_that_transformers_reads(context, dialogues_art
         vision=None,
     )
     assert encoders.run(again, context("again", dialogues=dialogues_artifact))["speech"]["steps"] == 1
+
+
+def test_a_word_is_told_if_some_stretch_tells_it():
+    logits_BPV = torch.full((2, 3, 5), -20.0)
+    logits_BPV[0, [0, 1, 2], [4, 2, 4]] = 20.0
+    logits_BPV[1, [0, 1, 2], [4, 4, 4]] = 20.0
+    assert speech.told_words(logits_BPV[:1], torch.tensor([[2, 4, speech.IGNORED]])) < 1e-3
+    assert speech.told_words(logits_BPV[1:], torch.tensor([[4, speech.IGNORED]])) < 1e-3
+    missed = speech.told_words(logits_BPV[1:], torch.tensor([[2, 4]]))
+    assert missed > 5
+
+
+def test_told_words_are_a_double_precision_count_of_chances():
+    logits_BPV = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(1))
+    words = [[0, 3], [5]]
+    chance_BPV = logits_BPV.double().softmax(-1)
+    wanted = [np.log(1 - np.prod(1 - chance_BPV[row, :, word].numpy())) for row in range(2) for word in words[row]]
+    got = speech.told_words(logits_BPV, torch.tensor([words[0], [5, speech.IGNORED]]))
+    assert float(got) == pytest.approx(-np.mean(wanted), abs=1e-4)
