@@ -98,9 +98,9 @@ def _paragraph(rng: random.Random, language: Words) -> list[str]:
     sentences: list[str] = []
     for _ in range(rng.randint(3, 6)):
         what = rng.random()
-        if what < 0.1:
+        if what < 0.06:
             sentences.append(rng.choice(language.prose))
-        elif what < 0.75:
+        elif what < 0.86:
             turn = chat_turn(rng, language, "train", casual=False)
             sentences += [turn.question, _full(language, turn.answer)]
         else:
