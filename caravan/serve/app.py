@@ -97,7 +97,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 413: "request_too_large"}.get(error.status_code, "invalid_request")
-        body = error_body(error.detail, status=error.status_code, code=code)
+        words = error.detail
+        if isinstance(error.__cause__, UnicodeDecodeError | RecursionError):
+            code, words = "invalid_json", f"the body is not JSON: {error.__cause__}; expected a JSON object in UTF-8"
+        body = error_body(words, status=error.status_code, code=code)
         return JSONResponse(body, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
