@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 1 << 20
+# As torch, safetensors and DuckDB say it, who raise no OSError.
+_FULL_DISK = ("no space left", "disk quota", "file write failed", "unexpected pos")
 
 
 def sync(path: Path) -> None:
@@ -26,6 +28,11 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def says_full_disk(error: Exception) -> bool:
+    """Whether a library's error of another kind than OSError means a full disk."""
+    return any(sign in str(error).lower() for sign in _FULL_DISK)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numba import njit
 
 from caravan.core.errors import DiskFullError
-from caravan.core.files import write_table
+from caravan.core.files import says_full_disk, write_table
 from caravan.recipe.curate import DuplicateConfig
 
 SCHEMA = pa.schema([
@@ -66,14 +66,13 @@ def _room(memory: str, spill: Path) -> Iterator[None]:
     try:
         yield
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-        words = str(error).splitlines()[0]
-        if isinstance(error, duckdb.IOException) and "space" not in words.lower():
+        if isinstance(error, duckdb.IOException) and not says_full_disk(error):
             raise
         raise DiskFullError(
             "no room to group the documents",
             where=str(spill),
             expected=f"disk for what goes beyond {memory} of memory",
-            got=words,
+            got=str(error).splitlines()[0],
             fix="free some space, or raise `memory` of the duplicates step, and run the same command again",
         ) from error
 

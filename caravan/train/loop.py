@@ -34,7 +34,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from caravan.core.errors import DiskFullError
-from caravan.core.files import full_disk_named
+from caravan.core.files import full_disk_named, says_full_disk
 from caravan.core.progress import Bar, track
 from caravan.recipe.train import OptimConfig
 from caravan.train.checkpoint import newest, seal, step_of
@@ -44,7 +44,6 @@ from caravan.train.pack import steps_for
 
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "trained.safetensors"
-FULL_DISK = ("no space left", "disk quota", "file write failed", "unexpected pos")
 
 Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
@@ -206,8 +205,7 @@ def full_disk_while_saving(folder: Path) -> Iterator[None]:
         with full_disk_named(folder):
             yield
     except Exception as error:
-        text = str(error).lower()
-        if isinstance(error, DiskFullError) or not any(sign in text for sign in FULL_DISK):
+        if isinstance(error, DiskFullError) or not says_full_disk(error):
             raise
         raise DiskFullError(
             "the disk is full",

@@ -127,6 +127,12 @@ def padded(tokens: Ints, rows: int) -> Ints:
     return np.pad(tokens, (0, rows - len(tokens)))
 
 
+def filled(ids: Sequence[Ints], multiple: int = 1) -> Ints:
+    """Rows of unlike length as one array [B, T], T a multiple of `multiple`, the rest IGNORED."""
+    length = -(-max(map(len, ids)) // multiple) * multiple
+    return np.stack([np.pad(row, (0, length - len(row)), constant_values=IGNORED) for row in ids]).astype(np.int64)
+
+
 def assemble(
     pieces: Sequence[tuple[NDArray[np.integer], NDArray[np.bool_] | None]], length: int, pad: int
 ) -> dict[str, Ints]:

@@ -27,7 +27,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from caravan.media.audio import SAMPLE_RATE, WINDOW_SECONDS, decode_audio, log_mel
 from caravan.recipe.train import SpeechConfig, SpeechShape
 from caravan.train.mix import Mixture, hashed
-from caravan.train.pack import IGNORED, padded, steps_for
+from caravan.train.pack import IGNORED, filled, padded, steps_for
 from caravan.train.vocabulary import FILL, START, STOP, encode
 
 MELS, FRAMES = 80, 3000
@@ -174,20 +174,20 @@ def plan_speech(items: SpeechItems, config: SpeechConfig, seed: int) -> SpeechRo
 def collate_speech(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """mel [B, 80, F] and ids [B, T], filled with silence and -100 to a round number; words [B, W]; pooled []."""
     frames = min(FRAMES, -(-max(row["frames"] for row in rows) // ROUND_FRAMES) * ROUND_FRAMES)
-    mel_BMF = np.stack([np.full((MELS, frames), row["silence"], np.float32) for row in rows])
-    for index, row in enumerate(rows):
-        mel_BMF[index, :, : row["mel"].shape[1]] = row["mel"]
-    pooled = torch.tensor(rows[0]["pooled"])
-    ids_BT, words_BW = (_filled([row[name] for row in rows]) for name in ("ids", "words"))
-    return {"mel": torch.from_numpy(mel_BMF), "ids": ids_BT, "words": words_BW, "pooled": pooled}
+    return {
+        "mel": _windows([(row["mel"], row["silence"]) for row in rows], frames),
+        "ids": torch.from_numpy(filled([row["ids"] for row in rows], ROUND_TOKENS)),
+        "words": torch.from_numpy(filled([row["words"] for row in rows], ROUND_TOKENS)),
+        "pooled": torch.tensor(rows[0]["pooled"]),
+    }
 
 
-def _filled(ids: Sequence[NDArray[np.int64]]) -> Tensor:
-    length = -(-max(map(len, ids)) // ROUND_TOKENS) * ROUND_TOKENS
-    filled_BT = np.full((len(ids), length), IGNORED, np.int64)
-    for row, each in enumerate(ids):
-        filled_BT[row, : len(each)] = each
-    return torch.from_numpy(filled_BT)
+def _windows(mels: Sequence[tuple[NDArray[np.floating], float]], frames: int) -> Tensor:
+    """Spectrograms with the silence that fills them up: [B, mels, frames]."""
+    mel_BMF = np.stack([np.full((MELS, frames), silence, np.float32) for _, silence in mels])
+    for window_MF, (mel_MF, _) in zip(mel_BMF, mels, strict=True):
+        window_MF[:, : mel_MF.shape[1]] = mel_MF
+    return torch.from_numpy(mel_BMF)
 
 
 class Transcriber(nn.Module):
@@ -235,6 +235,7 @@ def told_words(logits_BPV: Tensor, words_BW: Tensor) -> Tensor:
         logits_BPV: of every word in every stretch.
         words_BW: the words of each clip, filled with -100.
     """
+    # A chance of 1 has no logarithm of its rest, one of 0 none of its own: both are kept off by a little.
     gone_BPV = torch.log1p(-logits_BPV.softmax(-1).clamp(max=1 - 1e-4))
     never_BW = gone_BPV.sum(1).gather(1, words_BW.clamp(min=0))
     told_BW = torch.log(-torch.expm1(never_BW) + 1e-6)
@@ -279,11 +280,7 @@ def error_rate(
 
     errors = 0
     for first in range(0, len(items), batch):
-        mels = items.mels[first : first + batch]
-        rows = [
-            {"mel": mel, "silence": silence, "frames": FRAMES, "ids": [0], "words": [0], "pooled": 1}
-            for mel, silence in mels
-        ]
-        said = transcribe(whisper.eval(), tokenizer, collate_speech(rows)["mel"], pooled)
+        mel_BMF = _windows(items.mels[first : first + batch], FRAMES)
+        said = transcribe(whisper.eval(), tokenizer, mel_BMF, pooled)
         errors += sum(Levenshtein.distance(a, b) for a, b in zip(said, items.texts[first : first + batch], strict=True))
     return errors / max(1, sum(map(len, items.texts)))

@@ -22,7 +22,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from caravan.media.image import decode_image, prepare_image
 from caravan.recipe.train import VisionConfig, VisionShape
 from caravan.train.mix import Mixture, hashed
-from caravan.train.pack import IGNORED, steps_for
+from caravan.train.pack import IGNORED, filled, steps_for
 from caravan.train.vocabulary import FILL, START, STOP, encode
 
 MOST_TOKENS = 64
@@ -159,12 +159,10 @@ def plan_vision(items: VisionItems, config: VisionConfig, seed: int) -> VisionRo
 
 def collate_vision(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """pixel_values [B, 3, S, S]; input_ids [B, T]; words [B, W], filled with -100; meaning [B]."""
-    most = max(len(row["words"]) for row in rows)
-    words = [np.pad(row["words"], (0, most - len(row["words"])), constant_values=IGNORED) for row in rows]
     return {
         "pixel_values": torch.from_numpy(np.stack([row["pixels"] for row in rows])),
         "input_ids": _filled([row["ids"] for row in rows]),
-        "words": torch.from_numpy(np.stack(words)),
+        "words": torch.from_numpy(filled([row["words"] for row in rows])),
         "meaning": torch.tensor([int(row["meaning"]) for row in rows]),
     }
 

@@ -40,3 +40,8 @@ def test_a_really_full_device_is_named() -> None:
 def test_object_hash_ignores_key_order() -> None:
     assert files.sha256_obj({"a": 1, "b": 2}) == files.sha256_obj({"b": 2, "a": 1})
     assert files.sha256_obj({"a": 1}) != files.sha256_obj({"a": 2})
+
+
+def test_other_libraries_words_for_a_full_disk_and_no_others() -> None:
+    assert files.says_full_disk(RuntimeError("IO Error: could not write: No space left on device"))
+    assert not files.says_full_disk(RuntimeError("IO Error: no such file: /workspace/spill"))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caravan.core.errors import DataError
-from caravan.train.pack import IGNORED, assemble, pack
+from caravan.train.pack import IGNORED, assemble, filled, pack
 
 lengths = st.lists(st.integers(0, 50), max_size=60)
 
@@ -87,3 +87,9 @@ def test_a_document_does_not_see_the_one_before_it(llama, documents):
     after = _forward(llama, assemble([(one[::-1].copy(), None), (two, None), (three, None)], 48, pad=1)).logits
     assert not torch.allclose(before[0, :11], after[0, :11])
     torch.testing.assert_close(before[0, 11:], after[0, 11:])
+
+
+def test_rows_of_unlike_length_are_filled_with_what_is_not_learnt():
+    rows = [np.array([3, 4, 5]), np.array([7]), np.array([], np.int64)]
+    assert filled(rows).tolist() == [[3, 4, 5], [7, IGNORED, IGNORED], [IGNORED] * 3]
+    assert filled(rows, 4).shape == (3, 4)
