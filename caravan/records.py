@@ -74,14 +74,20 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class AudioPart:
+    """A clip; `text` is what it says, where that is known."""
+
     audio: Media
     type: str = "audio"
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
+    """A picture; `text` is what it shows, where that is known, a line for each language."""
+
     image: Media
     type: str = "image"
+    text: str = ""
 
 
 Part = TextPart | AudioPart | ImagePart
@@ -142,9 +148,7 @@ DIALOGUE_SCHEMA = pa.schema(
 
 
 def _message_row(message: Message) -> dict[str, Any]:
-    content = [
-        {"type": part.type, "text": part.text if isinstance(part, TextPart) else None} for part in message.content
-    ]
+    content = [{"type": part.type, "text": part.text} for part in message.content]
     return {"role": message.role, "content": content}
 
 
@@ -198,9 +202,9 @@ def dialogue_from_row(row: Mapping[str, Any], where: str = "") -> Dialogue:
                 case "text":
                     parts.append(TextPart(part["text"]))
                 case "audio":
-                    parts.append(AudioPart(next(audio)))
+                    parts.append(AudioPart(next(audio), text=part["text"] or ""))
                 case "image":
-                    parts.append(ImagePart(next(image)))
+                    parts.append(ImagePart(next(image), text=part["text"] or ""))
                 case other:
                     raise DataError("unknown content type", where=where, expected="text | audio | image", got=other)
         messages.append(Message(message["role"], tuple(parts)))

@@ -158,16 +158,17 @@ def mmproj_tensors(config: CaravanConfig, weights: Weights) -> list[Tensor]:
 
 
 def _repeated(tensor: Tensor, times: int, encoder: Any) -> Tensor:
-    """A matrix [N, g d] over averages as the matrix [N, g m d] over every position, which gives the same sum."""
+    """Weights [..., g d] of averages as weights [..., g m d] of every position; a matrix then gives the same sum."""
     if times == 1:
         return tensor
-    rows, columns = tensor.shape
+    *rows, columns = tensor.shape
+    shape = (*rows, columns * times)
 
     def read() -> Array:
-        blocks = tensor.read().reshape(rows, columns // encoder.d_model, 1, encoder.d_model) / np.float32(times)
-        return np.repeat(blocks, times, axis=2).reshape(rows, columns * times)
+        blocks = tensor.read().reshape(*rows, columns // encoder.d_model, 1, encoder.d_model)
+        return np.repeat(blocks / np.float32(times if rows else 1), times, axis=-2).reshape(shape)
 
-    return replace(tensor, shape=(rows, columns * times), read=read)
+    return replace(tensor, shape=shape, read=read)
 
 
 def _tensor(weights: Weights, name: str, source: str, exact: bool = False) -> Tensor:

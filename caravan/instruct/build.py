@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from caravan.instruct.instructions import Wish, instruction
 from caravan.records import AudioPart, Dialogue, ImagePart, Media, Message, Part
 
@@ -20,9 +23,10 @@ def asked(
     return Dialogue(f"{row}:{language}:{wish}", language, wish, messages, source, group)
 
 
-def audio(data: bytes) -> AudioPart:
-    return AudioPart(Media(bytes=data))
+def audio(data: bytes, said: str = "") -> AudioPart:
+    return AudioPart(Media(bytes=data), text=said)
 
 
-def image(data: bytes) -> ImagePart:
-    return ImagePart(Media(bytes=data))
+def image(data: bytes, names: Mapping[str, str] = MappingProxyType({})) -> ImagePart:
+    """A picture and its names by language."""
+    return ImagePart(Media(bytes=data), text="\n".join(names.values()))

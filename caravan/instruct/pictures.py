@@ -36,7 +36,7 @@ def read(source: PictureSource, ctx: StageContext, name: str) -> Iterator[Item |
                 "test" if group else "train",
                 asked(
                     wish,
-                    image(data),
+                    image(data, names[key]),
                     names[key][language],
                     row=identity,
                     language=language,

@@ -26,7 +26,7 @@ def read(source: SampleSource, ctx: StageContext, name: str) -> Iterator[Item]:
                 split,
                 asked(
                     "transcribe",
-                    audio(clip.audio),
+                    audio(clip.audio, clip.text),
                     clip.text,
                     row=f"{name}:{split}:clip:{number}",
                     language=clip.language,
@@ -44,7 +44,7 @@ def read(source: SampleSource, ctx: StageContext, name: str) -> Iterator[Item]:
                     split,
                     asked(
                         "caption",
-                        image(picture.image),
+                        image(picture.image, picture.names),
                         picture.names[language],
                         row=f"{name}:{split}:picture:{number}",
                         language=language,

@@ -41,7 +41,7 @@ def read(source: SpeechSource, ctx: StageContext, name: str) -> Iterator[Item | 
                 "test" if group else "train",
                 asked(
                     task,
-                    audio(data),
+                    audio(data, text),
                     text,
                     row=f"{name}:{row.file.stem}:{row.number}",
                     language=language,
@@ -72,7 +72,7 @@ def read_spoken_pictures(source: SpokenPictureSource, ctx: StageContext, name: s
         label = source.words.get(row.text(source.word))
         if language is None or label is None:
             return []
-        clip = row.media(source.audio)
+        word, clip = row.text(source.word), row.media(source.audio)
         decode_audio(clip, where=row.where(source.audio))
         group = row.heldout(source.heldout)
         split = "test" if group else "train"
@@ -84,7 +84,7 @@ def read_spoken_pictures(source: SpokenPictureSource, ctx: StageContext, name: s
         picture = pool[draw(len(pool), "picture", ctx.seed, identity)]
         question = source.questions[draw(len(source.questions), "words", ctx.seed, identity)]
         messages = (
-            Message.of("user", audio(clip), image(picture), question),
+            Message.of("user", audio(clip, word), image(picture), question),
             Message.of("assistant", source.same if same else source.different),
         )
         return [Item(split, Dialogue(f"{identity}:both", language, "both", messages, name, group))]

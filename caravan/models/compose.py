@@ -96,10 +96,11 @@ def compose(
         if encoder is not None:
             setattr(model.model, f"{sense}_encoder", encoder.requires_grad_(False))
     with torch.no_grad():
+        norm = float(torch.linalg.vector_norm(model.get_input_embeddings().weight, dim=1).mean())
         for sense in SENSES:
             projector = projector_of(model.config, sense)
             if projector is not None:
-                projector.initialise()
+                projector.initialise(norm)
                 setattr(model.model, f"{sense}_projector", projector)
     check_tokenizer(model, tokenizer, where=str(text))
     model.train(False)

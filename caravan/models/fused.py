@@ -24,7 +24,7 @@ from caravan.models.projectors import Projector, Sense, touch
 IGNORED = -100  # transformers' label of what is not learnt
 
 # What a batch may hold of media, and the sense that takes it.
-_MEDIA: dict[str, Sense] = {
+MEDIA: dict[str, Sense] = {
     "input_features": "speech",
     "speech_states": "speech",
     "pixel_values": "vision",
@@ -73,20 +73,38 @@ class CaravanModel(CaravanPreTrainedModel):
         self.language_model.set_input_embeddings(value)
 
     def encode_speech(self, input_features: Tensor) -> Tensor:
-        """States of Whisper's encoder: [A, n_mels, 3000] -> [A, 1500, d]."""
-        if self.speech_encoder is None:
+        """What the projector takes of Whisper's states [A, 1500, d]: from [A, n_mels, 3000] to [A, Q, e]."""
+        if self.speech_encoder is None or self.speech_projector is None:
             raise _missing_sense("hear")
         weight = self.speech_encoder.conv1.weight
-        return self.speech_encoder(input_features.to(weight.device, weight.dtype)).last_hidden_state
+        states_APd = self.speech_encoder(input_features.to(weight.device, weight.dtype)).last_hidden_state
+        return self.speech_projector.pool(states_APd)
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """States of the patches at `vision_layer`, the class token left out: [I, 3, S, S] -> [I, P, d]."""
-        if self.vision_encoder is None:
+        """What the projector takes of the patches' states at `vision_layer` [I, P, d], the class token left out."""
+        if self.vision_encoder is None or self.vision_projector is None:
             raise _missing_sense("see")
         weight = next(self.vision_encoder.parameters())
         output = self.vision_encoder(pixel_values.to(weight.device, weight.dtype), output_hidden_states=True)
         # CLIP's class token comes first; SigLIP has none.
-        return output.hidden_states[self.config.vision_layer][:, -positions_of(self.config, "vision") :]
+        states_IPd = output.hidden_states[self.config.vision_layer][:, -positions_of(self.config, "vision") :]
+        return self.vision_projector.pool(states_IPd)
+
+    def project(self, argument: str, media: Tensor) -> Tensor:
+        """What the language model gets of media, given as an argument of the forward pass: [N, ...] -> [N, tokens, D].
+
+        Raises:
+            ModelError: the model has no such sense.
+        """
+        if argument == "input_features":
+            media = self.encode_speech(media)
+        elif argument == "pixel_values":
+            media = self.encode_image(media)
+        projector = self.speech_projector if MEDIA[argument] == "speech" else self.vision_projector
+        if projector is None:
+            raise _missing_sense("hear" if MEDIA[argument] == "speech" else "see")
+        tokens: Tensor = projector(media.to(next(projector.parameters()).dtype))
+        return tokens
 
     def forward(
         self,
@@ -143,7 +161,7 @@ class CaravanModel(CaravanPreTrainedModel):
             if strict and places:
                 raise _mismatch(sense, places, 0)
             return embeds_BTD + self._touched(sense, projector).to(embeds_BTD) if _trains(projector) else embeds_BTD
-        features = projector(states.to(next(projector.parameters()).dtype)).to(embeds_BTD)
+        features = self.project(f"{sense}_states", states).to(embeds_BTD)
         if places != features.shape[0] * features.shape[1]:
             raise _mismatch(sense, places, features.shape[0] * features.shape[1])
         return embeds_BTD.masked_scatter(places_BT[..., None], features)
@@ -207,9 +225,9 @@ class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
             input_features: log-mel windows [A, n_mels, 3000] of all clips, in the order of their placeholders.
             pixel_values: [I, 3, S, S] of all pictures, in the order of their placeholders.
             labels: [B, T], the ids to predict, not shifted; -100 where nothing is learnt.
-            speech_states: [A, 1500, d] from `model.encode_speech`, instead of input_features (encoders are frozen
-                while projectors train, so that states can be kept).
-            vision_states: [I, P, d] from `model.encode_image`, instead of pixel_values.
+            speech_states: from `model.encode_speech`, instead of input_features (encoders are frozen while projectors
+                train, so that states can be kept).
+            vision_states: from `model.encode_image`, instead of pixel_values.
 
         Raises:
             PlaceholderError: placeholders and features differ in number.
@@ -292,10 +310,10 @@ class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
     ) -> tuple[Any, dict[str, Any]]:
         """Several answers to a prompt: all media of a row are repeated together, where transformers would repeat
         each medium by itself and so change their order."""
-        media = {name: kwargs.pop(name) for name in _MEDIA if kwargs.get(name) is not None}
+        media = {name: kwargs.pop(name) for name in MEDIA if kwargs.get(name) is not None}
         if expand_size > 1:
             for name, value in media.items():
-                places_B = input_ids.eq(placeholder_of(self.config, _MEDIA[name])).sum(dim=1)
+                places_B = input_ids.eq(placeholder_of(self.config, MEDIA[name])).sum(dim=1)
                 tokens = max(int(places_B.sum()) // len(value), 1)
                 rows = value.split((places_B // tokens).tolist())
                 media[name] = torch.cat([row for row in rows for _ in range(expand_size)])

@@ -21,10 +21,12 @@ from caravan.core.errors import ModelError
 
 Sense = Literal["speech", "vision"]
 SENSES: tuple[Sense, ...] = ("speech", "vision")
+# Means are of at most as many states: a tenth of a second of Whisper's.
+FINEST = 5
 
 
 class Projector(nn.Module):
-    """From an encoder's states [B, P, d] to token embeddings [B, tokens(P), D]."""
+    """From an encoder's states [B, P, d], pooled, to token embeddings [B, tokens(P), D]."""
 
     def tokens(self, positions: int) -> int:
         """How many tokens `positions` encoder positions become.
@@ -34,18 +36,26 @@ class Projector(nn.Module):
         """
         raise NotImplementedError
 
+    def pool(self, x_BPd: Tensor) -> Tensor:
+        """What the projector takes of an encoder's states, worth keeping in their place: here, all of them."""
+        return x_BPd
+
     def spread(self, name: str) -> int:
         """How many neighbouring positions share the columns of a weight, which a file for another program repeats."""
         return 1
 
-    def initialise(self) -> None:
+    def initialise(self, norm: float | None = None) -> None:
         """Linear weights of unit gain (normal, 1 / sqrt(inputs)), biases zero, norms one.
 
+        With `norm`, such as the mean norm of a token's embedding, the last gain is so that tokens start about as long.
         A weight that came from a file stays as it is: `initialization` knows which those are.
         """
+        linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                initialization.normal_(module.weight, mean=0.0, std=module.in_features**-0.5)
+                last = norm is not None and module is linears[-1]
+                gain = (norm or 1.0) * module.out_features**-0.5 if last else 1.0
+                initialization.normal_(module.weight, mean=0.0, std=gain * module.in_features**-0.5)
                 if module.bias is not None:
                     initialization.zeros_(module.bias)
             elif isinstance(module, LlamaRMSNorm):
@@ -60,8 +70,10 @@ class StackProjector(Projector):
 
     The second half is the gate, as in llama.cpp's `ultravox`; k must divide P, since llama.cpp aborts otherwise.
 
-    With `average` m, each m of the k neighbours are averaged after the first norm: what a sound means does not hang on
-    its exact place, and a small projector need not learn that. It is Ultravox with repeated columns, and exported so.
+    With `average` m, each m of the k neighbours are averaged after the first norm, and share its weights: what a sound
+    means does not hang on its exact place, and a small projector need not learn that. It is Ultravox with repeated
+    columns, and exported so. Means can then be kept instead of states, with the root of their mean square for the norm;
+    they are of `grain` states, fewer than m, so that what is kept can still be moved a little.
     """
 
     def __init__(
@@ -69,24 +81,33 @@ class StackProjector(Projector):
     ) -> None:
         super().__init__()
         self.stack, self.average = stack, average
+        self.grain = max(n for n in range(1, FINEST + 1) if average % n == 0)
         hidden = hidden or text_width
-        self.norm_pre = LlamaRMSNorm(stack * width)
-        self.linear_1 = nn.Linear(_averaged(stack, average) * width, 2 * hidden, bias=False)
+        inputs = _averaged(stack, average) * width
+        self.norm_pre = LlamaRMSNorm(inputs)
+        self.linear_1 = nn.Linear(inputs, 2 * hidden, bias=False)
         self.norm_mid = LlamaRMSNorm(hidden)
         self.linear_2 = nn.Linear(hidden, text_width, bias=False)
 
     def tokens(self, positions: int) -> int:
         return stacked(positions, self.stack)
 
-    def spread(self, name: str) -> int:
-        return self.average if name == "linear_1.weight" else 1
+    def pool(self, x_BPd: Tensor) -> Tensor:
+        """Means of `grain` states, and the root of their mean square: [B, P, d] -> [B, P / grain, d + 1]."""
+        x_BQgd = x_BPd.float().unflatten(1, (-1, self.grain))
+        return torch.cat([x_BQgd.mean(2), x_BQgd.square().mean((2, 3))[..., None].sqrt()], -1)
 
-    def forward(self, x_BPd: Tensor) -> Tensor:
-        x_BTf = self.norm_pre(stack_frames(x_BPd, self.stack))
-        if self.average > 1:
-            groups = (self.stack // self.average, self.average, x_BPd.shape[-1])
-            x_BTf = x_BTf.unflatten(-1, groups).mean(-2).flatten(-2)
-        values, gate = self.linear_1(x_BTf).chunk(2, dim=-1)
+    def spread(self, name: str) -> int:
+        return self.average if name in ("norm_pre.weight", "linear_1.weight") else 1
+
+    def forward(self, pooled_BQe: Tensor) -> Tensor:
+        tokens = self.tokens(pooled_BQe.shape[1] * self.grain)
+        means_BQd, roots_BQ = pooled_BQe[..., :-1].float(), pooled_BQe[..., -1].float()
+        square_BT = roots_BQ.square().unflatten(1, (tokens, -1)).mean(-1)
+        groups = (tokens, self.stack // self.average, self.average // self.grain)
+        x_BTf = means_BQd.unflatten(1, groups).mean(3).flatten(2)
+        x_BTf = x_BTf * torch.rsqrt(square_BT + self.norm_pre.variance_epsilon)[..., None]
+        values, gate = self.linear_1((self.norm_pre.weight * x_BTf).to(pooled_BQe.dtype)).chunk(2, dim=-1)
         return self.linear_2(self.norm_mid(values * functional.silu(gate)))
 
 
@@ -312,4 +333,4 @@ def touch(projector: Projector, positions: int, width: int) -> Tensor:
     """
     weight = next(projector.parameters())
     nothing = torch.zeros(1, positions, width, dtype=weight.dtype, device=weight.device)
-    return projector(nothing).sum() * 0.0
+    return projector(projector.pool(nothing)).sum() * 0.0

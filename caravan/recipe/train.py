@@ -156,8 +156,22 @@ class FinetuneConfig(OptimConfig):
     )
 
 
+class WordsConfig(OptimConfig):
+    """Projectors trained without the language model: what they make of a medium must tell its words."""
+
+    steps: PositiveInt | None = Field(1000, description="optimiser steps; null: as many as `epochs` needs")
+    batch: PositiveInt = Field(128, description="media in an optimiser step, half of them clips if there are both")
+    micro_batch: PositiveInt = Field(128, description="media in one forward pass on one device")
+    learning_rate: PositiveFloat = Field(3e-3, description="peak learning rate")
+    sharpness: PositiveFloat = Field(10.0, description="logit of a word where a token is that word's embedding")
+
+
 class AlignConfig(FinetuneConfig):
     """Projectors trained between a frozen language model and frozen encoders."""
+
+    words: WordsConfig | None = Field(
+        None, description="first make tokens of media tell, as embeddings do, the words of their transcripts and names"
+    )
 
     speech: str | None = Field(
         "encoders",

@@ -80,7 +80,7 @@ def dialogues(config: SamplesConfig, seed: int, split: Split) -> Iterator[Dialog
         _dialogues.plan_dialogue(seed, side, number, languages, spoken, config.test) for number in range(count)
     )  # fmt: skip
     for plan, audio in speak((plan, plan.utterance) for plan in plans):
-        yield _dialogues.build_dialogue(plan, audio)
+        yield _dialogues.build_dialogue(plan, audio, languages)
 
 
 def clips(config: SamplesConfig, seed: int, split: Split) -> Iterator[Clip]:

@@ -18,7 +18,7 @@ from caravan.samples.world import HANDS_OF, Scene, Split, draw_scene, stream
 TASKS = ("chat", "picture", "speech", "both")
 _TASK_WEIGHTS = (10, 38, 35, 17)
 _SPOKEN_TASKS = ("speech", "both")
-_REPEATED = 0.6
+_REPEATED = 0.2
 QUESTION_KINDS = tuple(sorted({kind for kinds, _ in PICTURE_KINDS.values() for kind in kinds}))
 _SCENE_GROUPS = {  # held out: combinations, styles
     "unseen combination+style": (True, True),
@@ -122,7 +122,7 @@ def _plan_both(name: str, rng: random.Random, language: Words, split: Split, spo
 
 
 def _repeat(rng: random.Random, language: Words, turn: Turn, split: Split) -> tuple[Turn, ...]:
-    """In most of the training, a second turn that asks what was said: it teaches to hear every word of it."""
+    """In some of the training, a second turn that asks what was said: it teaches to hear every word of it."""
     if split != "train" or not language.repeat or rng.random() >= _REPEATED:
         return ()
     return (Turn("repeat", rng.choice(language.repeat), turn.question),)
@@ -145,12 +145,14 @@ def _scene(rng: random.Random, split: Split) -> tuple[Scene, str]:
     return scene, what
 
 
-def build_dialogue(plan: Plan, audio: bytes) -> Dialogue:
+def build_dialogue(plan: Plan, audio: bytes, languages: Sequence[str]) -> Dialogue:
     """The dialogue of a plan, its picture drawn and its clip in place of the words of the first question."""
-    question: list[Part | str] = [AudioPart(Media(bytes=audio))] if plan.utterance else [plan.turns[0].question]
+    asked = plan.turns[0].question
+    question: list[Part | str] = [AudioPart(Media(bytes=audio), text=asked) if plan.utterance else asked]
     if plan.scene is not None:
-        image = ImagePart(Media(bytes=png(draw(plan.scene, random.Random(plan.picture_seed)))))
-        question.insert(0 if plan.picture_first else 1, image)
+        image = png(draw(plan.scene, random.Random(plan.picture_seed)))
+        names = "\n".join(captions(plan.scene, languages).values())
+        question.insert(0 if plan.picture_first else 1, ImagePart(Media(bytes=image), text=names))
     messages = [Message.of("user", *question), Message.of("assistant", plan.turns[0].answer)]
     for turn in plan.turns[1:]:
         messages += [Message.of("user", turn.question), Message.of("assistant", turn.answer)]
@@ -174,10 +176,15 @@ def plan_clip(seed: int, split: Split, number: int, spoken: Sequence[str]) -> tu
     return text, draw_utterance(rng, text, language.code, split)
 
 
+def captions(scene: Scene, languages: Sequence[str]) -> dict[str, str]:
+    """What a scene shows, in each language."""
+    return {code: words(code).caption(scene) for code in languages}
+
+
 def picture(seed: int, split: Split, number: int, languages: Sequence[str]) -> Picture:
     """Picture `number` with its captions; in a held-out split an unseen combination and style, or an unseen hand."""
     rng = stream(seed, "picture", split, number)
     scene = draw_scene(rng, split, split, nameless=split == "train")
-    names = {code: words(code).caption(scene) for code in languages}
+    names = captions(scene, languages)
     group = "" if split == "train" else f"unseen {_new(scene)}"
     return Picture(png(draw(scene, rng)), names, scene.style, asdict(scene), group)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from caravan.core.errors import DataError
 from caravan.recipe.train import FinetuneConfig
 from caravan.train.dialogues import MediaStore, Prepared
 from caravan.train.mix import Ints, Mixture
@@ -76,11 +77,22 @@ class DialogueRows:
 
 
 def plan_dialogues(prepared: Prepared, config: FinetuneConfig, seed: int, pad: int) -> DialogueRows:
-    """Plan a whole fine-tuning run.
+    """Plan a whole fine-tuning run over the wanted tasks.
 
     Tasks of one weight are one source: with equal weights every dialogue comes exactly once in an epoch.
+
+    Raises:
+        DataError: there is none of these tasks.
     """
-    weight_N = np.array([config.weights.get(task, 1.0) for task in prepared.tasks])
+    unwanted = set(prepared.tasks) - set(prepared.tasks if config.tasks is None else config.tasks)
+    if unwanted == set(prepared.tasks):
+        raise DataError(
+            "no dialogue is left to train on",
+            expected=f"dialogues of the tasks {', '.join(config.tasks or ())}",
+            got=f"tasks {', '.join(sorted(unwanted))}",
+            fix="correct `tasks`, or instruct's sources",
+        )
+    weight_N = np.array([0.0 if task in unwanted else config.weights.get(task, 1.0) for task in prepared.tasks])
     weights = [weight for weight in np.unique(weight_N) if weight > 0]
     members = [np.flatnonzero(weight_N == weight) for weight in weights]
     share = tuple(float(weight * len(member)) for weight, member in zip(weights, members, strict=True))

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from caravan.core.errors import DataError
 from caravan.core.files import full_disk_named, read_json, sync, write_json
 from caravan.core.progress import track
 from caravan.media.features import MediaSpec, audio_token_count
-from caravan.records import DIALOGUE_SCHEMA, Dialogue, Media, dialogue_from_row
+from caravan.records import DIALOGUE_SCHEMA, AudioPart, Dialogue, ImagePart, Media, dialogue_from_row
 from caravan.text.chat import Rendered, render
 
-MEDIA_SCHEMA = pa.schema([("bytes", pa.binary()), ("path", pa.string()), ("size", pa.int64())])
+MEDIA_SCHEMA = pa.schema([("bytes", pa.binary()), ("path", pa.string()), ("size", pa.int64()), ("mark", pa.binary())])
+MEDIA_PARTS = ("edges", "index", "word_edges", "words")
 READ_ROWS = 256
 
 
@@ -31,24 +33,32 @@ class MediaStore:
     """Clips or pictures of the dialogues; one that several dialogues share is stored once.
 
     Attributes:
-        table: bytes, path and size of each distinct medium, memory-mapped. Size is 1 for a picture, and the tokens of
-            a clip.
+        table: bytes, path, size and mark of each distinct medium, memory-mapped. Size is 1 for a picture, and the
+            tokens of a clip; the mark tells media apart, whatever run they stand in.
         edges: dialogue n has the media index[edges[n]:edges[n + 1]], in order.
         index: row of the table.
+        word_edges: medium n has the words words[word_edges[n]:word_edges[n + 1]].
+        words: distinct ids of what each medium says or shows, as far as it is known.
     """
 
     table: pa.Table
     edges: NDArray[np.int64]
     index: NDArray[np.int64]
+    word_edges: NDArray[np.int64]
+    words: NDArray[np.int64]
 
     @classmethod
     def open(cls, folder: Path, name: str) -> MediaStore:
         table = pa.ipc.open_file(pa.memory_map(str(folder / f"{name}.arrow"))).read_all()
-        return cls(table, np.load(folder / f"{name}.edges.npy"), np.load(folder / f"{name}.index.npy"))
+        return cls(table, *(np.load(folder / f"{name}.{part}.npy") for part in MEDIA_PARTS))
 
     def of(self, dialogue: int) -> NDArray[np.int64]:
         """Rows of the table that a dialogue uses, in order."""
         return self.index[self.edges[dialogue] : self.edges[dialogue + 1]]
+
+    def words_of(self, row: int) -> NDArray[np.int64]:
+        """Distinct ids of what a medium says or shows; none if that is not known."""
+        return self.words[self.word_edges[row] : self.word_edges[row + 1]]
 
     def read(self, row: int) -> bytes:
         """The encoded bytes of one medium."""
@@ -70,13 +80,15 @@ class MediaWriter:
         self.waiting: list[dict[str, object]] = []
         self.index: list[int] = []
         self.edges: list[int] = [0]
+        self.words: list[NDArray[np.int64]] = []
 
-    def add(self, media: Sequence[Media], sizes: Sequence[int]) -> None:
-        for item, size in zip(media, sizes, strict=True):
+    def add(self, media: Sequence[Media], sizes: Sequence[int], words: Sequence[NDArray[np.int64]]) -> None:
+        for item, size, known in zip(media, sizes, words, strict=True):
             mark = hashlib.blake2b(item.bytes or str(item.path).encode(), digest_size=16).digest()
             if mark not in self.rows:
                 self.rows[mark] = len(self.rows)
-                self.waiting.append({"bytes": item.bytes, "path": item.path, "size": size})
+                self.waiting.append({"bytes": item.bytes, "path": item.path, "size": size, "mark": mark})
+                self.words.append(known)
             self.index.append(self.rows[mark])
         self.edges.append(len(self.index))
         if len(self.waiting) >= READ_ROWS:
@@ -89,8 +101,11 @@ class MediaWriter:
     def close(self) -> None:
         self._flush()
         self.stream.close()
-        np.save(self.folder / f"{self.name}.edges.npy", np.array(self.edges, np.int64))
-        np.save(self.folder / f"{self.name}.index.npy", np.array(self.index, np.int64))
+        word_edges = np.cumsum([0, *map(len, self.words)], dtype=np.int64)
+        words = np.concatenate([*self.words, np.zeros(0, np.int64)])
+        parts = (np.array(self.edges, np.int64), np.array(self.index, np.int64), word_edges, words)
+        for part, values in zip(MEDIA_PARTS, parts, strict=True):
+            np.save(self.folder / f"{self.name}.{part}.npy", values)
 
 
 @dataclass(frozen=True)
@@ -145,8 +160,9 @@ class Prepared:
 class Writer:
     """Ids, masks and media of dialogues, written as they come."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         self.folder = folder
+        self.words = cache(partial(words_in, tokenizer))  # many media say or show the same
         self.ids: list[NDArray[np.int32]] = []
         self.learnt: list[NDArray[np.bool_]] = []
         self.tasks: list[str] = []
@@ -156,8 +172,9 @@ class Writer:
         self.ids.append(np.array(rendered.ids, np.int32))
         self.learnt.append(np.array(rendered.loss_mask, bool))
         self.tasks.append(dialogue.task)
-        self.audio.add(dialogue.audios, audio_tokens)
-        self.image.add(dialogue.images, [1] * len(dialogue.images))
+        texts = {kind: [self.words(part.text) for part in parts_of(dialogue, kind)] for kind in (AudioPart, ImagePart)}
+        self.audio.add(dialogue.audios, audio_tokens, texts[AudioPart])
+        self.image.add(dialogue.images, [1] * len(dialogue.images), texts[ImagePart])
 
     def close(self, dropped: Counter[str]) -> None:
         self.audio.close()
@@ -171,7 +188,18 @@ class Writer:
             sync(file)
 
 
-def dialogues_in(files: Sequence[Path], tasks: Sequence[str] | None) -> Iterator[tuple[str, Dialogue]]:
+def words_in(tokenizer: PreTrainedTokenizerBase, text: str) -> NDArray[np.int64]:
+    """The distinct ids of a text's lines."""
+    lines = tokenizer(text.splitlines(), add_special_tokens=False)["input_ids"] if text else []
+    return np.unique(np.array([token for line in lines for token in line], np.int64))
+
+
+def parts_of(dialogue: Dialogue, kind: type[AudioPart] | type[ImagePart]) -> list[AudioPart | ImagePart]:
+    """The clips or pictures of a dialogue, in order."""
+    return [part for message in dialogue.messages for part in message.content if isinstance(part, kind)]
+
+
+def dialogues_in(files: Sequence[Path], tasks: Sequence[str] | None = None) -> Iterator[tuple[str, Dialogue]]:
     """(file and row, dialogue) of the wanted tasks.
 
     Raises:
@@ -198,7 +226,6 @@ def dialogues_in(files: Sequence[Path], tasks: Sequence[str] | None) -> Iterator
 
 def prepare(
     files: Sequence[Path],
-    tasks: Sequence[str] | None,
     tokenizer: PreTrainedTokenizerBase,
     spec: MediaSpec,
     length: int,
@@ -218,8 +245,8 @@ def prepare(
     dropped: Counter[str] = Counter()
     with full_disk_named(torn), track("preparing dialogues", None, unit="dialogue") as bar:
         torn.mkdir(parents=True)
-        writer = Writer(torn)
-        for where, dialogue in dialogues_in(files, tasks):
+        writer = Writer(torn, tokenizer)
+        for where, dialogue in dialogues_in(files):
             reason = _add(writer, where, dialogue, tokenizer, spec, length)
             if reason:
                 dropped[reason] += 1
@@ -229,7 +256,7 @@ def prepare(
         raise DataError(
             "no dialogue is left to train on",
             where=", ".join(map(str, files)) or None,
-            expected=f"dialogues of the tasks {', '.join(tasks) if tasks else 'of any kind'}, at most {length} tokens",
+            expected=f"dialogues of at most {length} tokens",
             got=", ".join(f"{n} {why}" for why, n in dropped.items()) or "none",
             fix="give such dialogues, or a larger `length`",
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,9 +26,12 @@ from caravan.train.finish import once, save_model
 from caravan.train.learner import task_of
 from caravan.train.loop import fit, pick_precision
 from caravan.train.states import encoders_of, plain_attention, sense_of
+from caravan.train.words import learn_words
 
 SHIPPED = {"sample-whisper": "speech", "sample-clip": "vision"}
 OF_THE_RUN = "encoders"
+# In the run's folder: dialogues as ids and what frozen encoders say, made in align and read in sft.
+PREPARED = "prepared"
 
 
 def encoder_path(name: str | None, sense: str, ctx: StageContext) -> str | None:
@@ -67,15 +72,17 @@ def run_align(config: AlignConfig, ctx: StageContext) -> dict[str, Any]:
         )
         return model, tokenizer
 
-    return once(ctx.out, lambda work: _train("align", config, ctx, load, work))
+    return once(ctx.out, lambda _: _train("align", config, ctx, load))
 
 
 def run_sft(config: SftConfig, ctx: StageContext) -> dict[str, Any]:
     """Train the language model, and its projectors if it has some, on dialogues."""
-    return once(ctx.out, lambda work: _train("sft", config, ctx, lambda: load_model(ctx.need("model").path), work))
+    counts = once(ctx.out, lambda _: _train("sft", config, ctx, lambda: load_model(ctx.need("model").path)))
+    shutil.rmtree(ctx.out.parent / PREPARED, ignore_errors=True)
+    return counts
 
 
-def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any, work: Path) -> dict[str, Any]:
+def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any) -> dict[str, Any]:
     torch.manual_seed(ctx.seed)
     model, tokenizer = load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -83,14 +90,26 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any, wor
     files = sorted((ctx.need("dialogues").path / "train").glob("*.parquet"))
     if not files:
         raise DataError("no dialogues to train on", where=str(ctx.need("dialogues").path / "train"), got="no Parquet")
-    prepared = prepare(files, config.tasks, tokenizer, spec, config.length, work / "dialogues")
+    shared = ctx.out.parent / PREPARED
+    key = hashlib.blake2b(
+        repr((ctx.need("dialogues").manifest.key, files, spec, config.length)).encode(), digest_size=8
+    )
+    key.update(tokenizer.backend_tokenizer.to_str().encode() + str(tokenizer.chat_template).encode())
+    prepared = prepare(files, tokenizer, spec, config.length, shared / f"dialogues-{key.hexdigest()}")
     rows = plan_dialogues(prepared, config, ctx.seed, int(tokenizer.pad_token_id or 0))
     seen = rows.order[rows.plan.documents]
     autocast = pick_precision(config.precision) == "bf16"
+    words = config.words if isinstance(config, AlignConfig) else None
     senses: list[Sense] = []
     if encoders := encoders_of(model, spec, prepared):
         with plain_attention(model):
-            senses = [sense_of(encoder, seen, work, config, autocast) for encoder in encoders]
+            for encoder in encoders:
+                uses = np.concatenate([encoder.store.of(int(dialogue)) for dialogue in seen])
+                if words:  # they are told by all media, over and over, whatever these are asked in the end
+                    uses = np.concatenate([uses, *[np.arange(len(encoder.windows))] * 2])
+                senses.append(sense_of(encoder, uses, shared, config, autocast))
+    if words:
+        learn_words(model, list(zip(encoders, senses, strict=True)), words, ctx.out, ctx.seed)
     task = task_of(model, stage, config, config.length)
     counts = fit(model, replace(rows, senses=tuple(senses)), collate, config, task, ctx.out, ctx.seed)
     save_model(model, tokenizer, ctx.out)

@@ -28,6 +28,7 @@ from caravan.media.audio import SAMPLE_RATE, WINDOW_SECONDS, decode_audio, log_m
 from caravan.recipe.train import SpeechConfig, SpeechShape
 from caravan.train.mix import Mixture, hashed
 from caravan.train.pack import IGNORED, filled, padded, steps_for
+from caravan.train.told import told
 from caravan.train.vocabulary import FILL, START, STOP, encode
 
 MELS, FRAMES = 80, 3000
@@ -235,10 +236,8 @@ def told_words(logits_BPV: Tensor, words_BW: Tensor) -> Tensor:
         logits_BPV: of every word in every stretch.
         words_BW: the words of each clip, filled with -100.
     """
-    # A chance of 1 has no logarithm of its rest, one of 0 none of its own: both are kept off by a little.
-    gone_BPV = torch.log1p(-logits_BPV.softmax(-1).clamp(max=1 - 1e-4))
-    never_BW = gone_BPV.sum(1).gather(1, words_BW.clamp(min=0))
-    told_BW = torch.log(-torch.expm1(never_BW) + 1e-6)
+    told_BV, _ = told(logits_BPV.softmax(-1))
+    told_BW = told_BV.gather(1, words_BW.clamp(min=0))
     known_BW = words_BW != IGNORED
     return -(told_BW * known_BW).sum() / known_BW.sum().clamp(min=1)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +30,10 @@ from caravan.train.dialogues import MediaStore, Prepared
 LOG = get_logger(__name__)
 BATCH = 4
 QUERIES = 250
+POSITIONS = 1500  # of Whisper in a window of 30 s
 Made = TypeVar("Made")
 KEPT = np.dtype(np.float16)
+LISTED = np.dtype([("mark", "V16"), ("end", "<i8")])
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Encoder:
         windows: how many inputs each medium gives.
         features: the inputs of one medium, [windows, ...].
         encode: inputs to states [windows, positions, width].
+        identity: of what its states depend on, so that others' are not taken for its own.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Encoder:
     windows: NDArray[np.int64]
     features: Callable[[int], NDArray[np.floating]]
     encode: Callable[[torch.Tensor], torch.Tensor]
+    identity: str = ""
 
 
 def encoders_of(model: Any, spec: MediaSpec, prepared: Prepared) -> list[Encoder]:
@@ -55,23 +62,30 @@ def encoders_of(model: Any, spec: MediaSpec, prepared: Prepared) -> list[Encoder
     found = []
     audio, image = prepared.audio, prepared.image
     if spec.n_mels and len(audio.sizes):
-        windows = audio.sizes // spec.audio_tokens_per_window
-        found.append(
-            Encoder(
-                "speech", audio, windows, lambda row: audio_features(audio.read(row), spec), model.model.encode_speech
-            )
-        )
+        windows, encode = audio.sizes // spec.audio_tokens_per_window, model.model.encode_speech
+        hear = partial(_clip, audio, spec)
+        found.append(Encoder("speech", audio, windows, hear, encode, _identity(model.model, "speech", spec)))
     if spec.image_size and len(image.sizes):
-        found.append(
-            Encoder(
-                "vision",
-                image,
-                image.sizes,
-                lambda row: image_features(image.read(row), spec)[None],
-                model.model.encode_image,
-            )
-        )
+        see, encode = partial(_picture, image, spec), model.model.encode_image
+        found.append(Encoder("vision", image, image.sizes, see, encode, _identity(model.model, "vision", spec)))
     return found
+
+
+def _clip(store: MediaStore, spec: MediaSpec, row: int) -> NDArray[np.floating]:
+    return audio_features(store.read(row), spec)
+
+
+def _picture(store: MediaStore, spec: MediaSpec, row: int) -> NDArray[np.floating]:
+    return image_features(store.read(row), spec)[None]
+
+
+def _identity(parts: Any, sense: str, spec: MediaSpec) -> str:
+    """A hash of an encoder's weights, of how media are prepared for it, and of what its projector takes."""
+    projector = getattr(parts, f"{sense}_projector")
+    mark = hashlib.blake2b(repr((spec, type(projector), getattr(projector, "grain", 1))).encode(), digest_size=8)
+    for weight in getattr(parts, f"{sense}_encoder").parameters():
+        mark.update(weight.detach().float().cpu().numpy().tobytes())
+    return mark.hexdigest()
 
 
 def blockwise(
@@ -101,27 +115,25 @@ def plain_attention(model: Any) -> Iterator[None]:
             part.set_attn_implementation(name)
 
 
-def sense_of(
-    encoder: Encoder, dialogues: NDArray[np.int64], folder: Path, config: FinetuneConfig, autocast: bool
-) -> Sense:
-    """How an encoder takes part in a run over these dialogues.
+def sense_of(encoder: Encoder, uses: NDArray[np.int64], folder: Path, config: FinetuneConfig, autocast: bool) -> Sense:
+    """How an encoder takes part in a run that uses these rows of its media, a row as often as it stands there.
 
-    Its states are kept if some medium comes more than once and they fit into the budget of disk; otherwise it runs in
-    every forward pass.
+    Its states are kept in `folder` if some medium comes more than once and they fit into the budget of disk; otherwise
+    it runs in every forward pass. States that were kept before, by any stage, are not computed again.
     """
-    uses = int(np.diff(encoder.store.edges)[dialogues].sum())
     shape = _run(encoder, encoder.features(0)[:1], autocast).shape[1:]
-    size = int(encoder.windows.sum()) * int(np.prod(shape)) * KEPT.itemsize
-    again = uses > len(encoder.windows)
+    media = np.unique(uses)
+    size = int(encoder.windows[media].sum()) * int(np.prod(shape)) * KEPT.itemsize
+    again = len(uses) > len(media)
     if again and size > config.states_gb * 1e9:
         LOG.warning(
             "the %s encoder runs in every step, which is slow: its states take %.1f GB, and states_gb allows %.1f",
             encoder.name, size / 1e9, config.states_gb,
         )  # fmt: skip
     elif again:
-        kept = _keep(encoder, folder, shape, autocast)
-        most = config.speech_shift if encoder.name == "speech" else 0
-        return Sense(f"{encoder.name}_states", encoder.store, kept, lambda states, rng: shifted(states, most, rng))
+        read = _keep(encoder, media, KeptStates(folder / f"{encoder.name}-{encoder.identity}", shape), autocast)
+        most = config.speech_shift * shape[0] // POSITIONS if encoder.name == "speech" else 0
+        return Sense(f"{encoder.name}_states", encoder.store, read, lambda states, rng: shifted(states, most, rng))
     argument = "input_features" if encoder.name == "speech" else "pixel_values"
     return Sense(argument, encoder.store, encoder.features)
 
@@ -142,27 +154,56 @@ def shifted(states_WPd: NDArray[np.floating], most: int, rng: np.random.Generato
     return moved
 
 
+class KeptStates:
+    """States by the mark of their medium, in a file that only grows, and beside it a list of what it holds whole."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.states, self.list, self.shape = folder / "states", folder / "list", shape
+        self.record = int(np.prod(shape)) * KEPT.itemsize
+        for file in (self.states, self.list):
+            file.touch()
+        held = np.fromfile(self.list, LISTED)
+        whole = held[held["end"] * self.record <= self.states.stat().st_size]
+        os.truncate(self.list, whole.nbytes)
+        self.end = int(whole["end"].max(initial=0))
+        os.truncate(self.states, self.end * self.record)
+        self.ends = {entry["mark"].tobytes(): int(entry["end"]) for entry in whole}
+
+    def add(self, marks: Sequence[bytes], windows: Sequence[int], states: NDArray[np.float16]) -> None:
+        """Write the states of some media, then that they are there."""
+        ends = self.end + np.cumsum(windows)
+        with full_disk_named(self.states), self.states.open("ab") as stream:
+            stream.write(states.tobytes())
+        entries = np.array([(np.void(mark), end) for mark, end in zip(marks, ends, strict=True)], LISTED)
+        with full_disk_named(self.list), self.list.open("ab") as stream:
+            stream.write(entries.tobytes())
+        self.end = int(ends[-1])
+        self.ends.update(zip(marks, ends.tolist(), strict=True))
+
+    def read(self) -> NDArray[np.float16]:
+        """All states, memory-mapped: [windows, ...]."""
+        return np.memmap(self.states, KEPT, mode="r", shape=(self.end, *self.shape))
+
+
 def _keep(
-    encoder: Encoder, folder: Path, shape: tuple[int, ...], autocast: bool
+    encoder: Encoder, media: NDArray[np.int64], kept: KeptStates, autocast: bool
 ) -> Callable[[int], NDArray[np.floating]]:
-    """Run the encoder once over all media, going on where a killed run stopped; then read its states."""
-    record = int(np.prod(shape)) * KEPT.itemsize
-    edges = np.concatenate([[0], np.cumsum(encoder.windows)])
-    file = folder / f"{encoder.name}.states"
-    with full_disk_named(file), file.open("ab") as stream:
-        done = int(np.searchsorted(edges, stream.tell() // record, side="right")) - 1
-        stream.truncate(int(edges[done]) * record)
+    """Run the encoder once over the media whose states are not there yet; then read them."""
+    marks = encoder.store.table["mark"].to_pylist()
+    missing = [row for row in media.tolist() if marks[row] not in kept.ends]
 
-        def states_from(begin: int) -> tuple[int, NDArray[np.float16]]:
-            rows = range(begin, min(begin + BATCH, len(encoder.windows)))
-            return len(rows), _run(encoder, np.concatenate([encoder.features(row) for row in rows]), autocast)
+    def states_from(begin: int) -> tuple[list[int], NDArray[np.float16]]:
+        rows = missing[begin : begin + BATCH]
+        return rows, _run(encoder, np.concatenate([encoder.features(row) for row in rows]), autocast)
 
-        with track(f"encoding {encoder.name}", len(encoder.windows) - done, unit="medium") as bar:
-            for count, kept in _side_by_side(states_from, range(done, len(encoder.windows), BATCH)):
-                stream.write(kept.tobytes())
-                bar.advance(count)
-    states = np.memmap(file, KEPT, mode="r", shape=(int(edges[-1]), *shape))
-    return lambda row: states[edges[row] : edges[row + 1]]
+    with track(f"encoding {encoder.name}", len(missing), unit="medium") as bar:
+        for rows, states in _side_by_side(states_from, range(0, len(missing), BATCH)):
+            kept.add([marks[row] for row in rows], [int(encoder.windows[row]) for row in rows], states)
+            bar.advance(len(rows))
+    states = kept.read()
+    ends = {row: kept.ends[marks[row]] for row in media.tolist()}
+    return lambda row: states[ends[row] - encoder.windows[row] : ends[row]]
 
 
 def _side_by_side(work: Callable[[int], Made], begins: Iterable[int]) -> Iterator[Made]:

@@ -47,7 +47,7 @@ class TestSplice:
         fe, px = clips(), pictures()
         model = fused.model
         with torch.no_grad():
-            speech = model.speech_projector(model.speech_encoder(fe).last_hidden_state)
+            speech = model.speech_projector(model.encode_speech(fe))
             seen = model.vision_encoder(px, output_hidden_states=True).hidden_states[-2][:, 1:]
             embed = model.get_input_embeddings()
             rows = [embed(torch.tensor([2, 3])), model.vision_projector(seen)[0], embed(torch.tensor([40])), speech[0]]
@@ -74,7 +74,7 @@ class TestSplice:
         fe, px = clips(), pictures()
         with torch.no_grad():
             states = {"speech_states": fused.model.encode_speech(fe), "vision_states": fused.model.encode_image(px)}
-        assert states["speech_states"].shape == (1, 1500, 16)
+        assert states["speech_states"].shape == (1, 1500, 16 + 1)  # with their root mean squares
         assert states["vision_states"].shape == (1, 16, 16)
         torch.testing.assert_close(logits(fused, ids, **states), logits(fused, ids, input_features=fe, pixel_values=px))
 

@@ -41,7 +41,7 @@ def states(positions: int) -> np.ndarray:
 
 def computed(projector: Projector, x: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return projector(torch.tensor(x, dtype=torch.float32)).numpy()
+        return projector(projector.pool(torch.tensor(x, dtype=torch.float32))).numpy()
 
 
 def rms(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -68,10 +68,11 @@ class TestMaths:
         projector = StackProjector(D, OUT, stack=6, hidden=7, average=3)
         w = random(projector)
         whole = StackProjector(D, OUT, stack=6, hidden=7)
-        assert projector.spread("linear_1.weight") == 3
+        assert projector.spread("linear_1.weight") == projector.spread("norm_pre.weight") == 3
         blocks = w["linear_1.weight"].reshape(14, 2, 1, D) / 3
         repeated = np.repeat(blocks, 3, axis=2).reshape(14, 6 * D)
-        given = {**w, "linear_1.weight": repeated}
+        norm = np.repeat(w["norm_pre.weight"].reshape(2, 1, D), 3, axis=1).reshape(-1)
+        given = {**w, "norm_pre.weight": norm, "linear_1.weight": repeated}
         whole.load_state_dict({name: torch.tensor(value, dtype=torch.float32) for name, value in given.items()})
         x = states(18)
         np.testing.assert_allclose(computed(projector, x), computed(whole, x), rtol=1e-4, atol=1e-5)
@@ -145,7 +146,9 @@ class TestTable:
         first, second = start(), start()
         assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
         x = torch.randn(1, 100, 64) if name != "pixel_shuffle" else torch.randn(1, 64, 64)
-        assert 0.2 < float(first(x).detach().std()) < 3
+        assert 0.2 < float(first(first.pool(x)).detach().std()) < 3
+        second.initialise(norm=0.5)
+        assert 0.2 < float(torch.linalg.vector_norm(second(second.pool(x)).detach(), dim=-1).mean()) < 1.5
 
     @pytest.mark.parametrize("name", PROJECTORS)
     def test_touch_is_zero_and_reaches_every_parameter(self, name: str) -> None:

@@ -71,10 +71,10 @@ def test_the_validation_side_gives_other_test_rows() -> None:
     assert list(samples.dialogues(other, 0, "train")) == list(samples.dialogues(config, 0, "train"))
 
 
-def test_most_spoken_questions_are_asked_back_in_training_alone() -> None:
+def test_some_spoken_questions_are_asked_back_in_training_alone() -> None:
     trained = [plan for plan in plans("train", 2000) if plan.utterance is not None]
     back = [plan for plan in trained if len(plan.turns) == 2]
-    assert 0.5 < len(back) / len(trained) < 0.7
+    assert 0.15 < len(back) / len(trained) < 0.25
     for plan in back:
         assert plan.turns[1].question in words(plan.language).repeat
         assert plan.turns[1].answer == plan.turns[0].question

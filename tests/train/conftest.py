@@ -172,3 +172,11 @@ def dialogues_artifact(tmp_path_factory):
     write_table(folder / "train" / "a.parquet", dialogues_to_table(rows[:9]))
     write_table(folder / "train" / "b.parquet", dialogues_to_table(rows[9:]))
     return artifact(folder, "dialogues")
+
+
+@pytest.fixture
+def model_artifact(tmp_path_factory, llama, tokenizer, make_artifact):
+    folder = tmp_path_factory.mktemp("model")
+    llama.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return make_artifact(folder, "model")

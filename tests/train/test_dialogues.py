@@ -29,7 +29,7 @@ def files(artifact):
 
 @pytest.fixture
 def prepared(dialogues_artifact, tokenizer, tmp_path):
-    return prepare(files(dialogues_artifact), None, tokenizer, SPEC, 64, tmp_path / "dialogues")
+    return prepare(files(dialogues_artifact), tokenizer, SPEC, 64, tmp_path / "dialogues")
 
 
 def test_ids_masks_and_media_lie_ready(prepared, tokenizer):
@@ -47,31 +47,36 @@ def test_ids_masks_and_media_lie_ready(prepared, tokenizer):
 
 
 def test_what_was_prepared_is_only_opened_again(prepared, tokenizer, tmp_path):
-    again = prepare([Path("gone.parquet")], None, tokenizer, SPEC, 64, tmp_path / "dialogues")
+    again = prepare([Path("gone.parquet")], tokenizer, SPEC, 64, tmp_path / "dialogues")
     np.testing.assert_array_equal(again.ids, prepared.ids)
 
 
 def test_a_half_prepared_folder_is_made_again(dialogues_artifact, tokenizer, tmp_path):
     (tmp_path / "dialogues.partial").mkdir()
     (tmp_path / "dialogues.partial" / "audio.arrow").write_text("torn")
-    assert len(prepare(files(dialogues_artifact), None, tokenizer, SPEC, 64, tmp_path / "dialogues")) == 16
+    assert len(prepare(files(dialogues_artifact), tokenizer, SPEC, 64, tmp_path / "dialogues")) == 16
 
 
 def test_what_is_too_long_or_needs_a_missing_sense_is_counted(dialogues_artifact, tokenizer, tmp_path):
     deaf = replace(SPEC, n_mels=0, audio_tokens_per_window=0)
-    counts = prepare(files(dialogues_artifact), ["chat", "speech"], tokenizer, deaf, 64, tmp_path / "deaf").counts
-    assert counts == {"dialogues": 6, "dropped: has speech, the model has no ears": 4}
+    counts = prepare(files(dialogues_artifact), tokenizer, deaf, 64, tmp_path / "deaf").counts
+    assert counts == {"dialogues": 10, "dropped: has speech, the model has no ears": 6}
     wide = replace(SPEC, image_tokens=60)
-    counts = prepare(files(dialogues_artifact), None, tokenizer, wide, 64, tmp_path / "wide").counts
+    counts = prepare(files(dialogues_artifact), tokenizer, wide, 64, tmp_path / "wide").counts
     assert counts == {"dialogues": 10, "dropped: longer than a sequence": 6}
 
 
-@pytest.mark.parametrize("options", [{"length": 3}, {"tasks": ["caption"]}])
-def test_nothing_left_is_an_error(dialogues_artifact, tokenizer, tmp_path, options):
-    given = {"tasks": None, "length": 64, **options}
+def test_nothing_left_is_an_error(dialogues_artifact, tokenizer, tmp_path, prepared):
     with pytest.raises(DataError, match="no dialogue is left"):
-        prepare(files(dialogues_artifact), given["tasks"], tokenizer, SPEC, given["length"], tmp_path / "d")
+        prepare(files(dialogues_artifact), tokenizer, SPEC, 3, tmp_path / "d")
     assert not (tmp_path / "d").exists()
+    with pytest.raises(DataError, match=r"no dialogue is left[\s\S]*tasks caption[\s\S]*got: tasks both, chat"):
+        plan_dialogues(prepared, SftConfig(length=64, tasks=["caption"]), seed=5, pad=1)
+
+
+def test_only_the_wanted_tasks_come(prepared):
+    rows = plan_dialogues(prepared, SftConfig(length=64, epochs=1, tasks=["chat", "both"]), seed=5, pad=1)
+    assert sorted(prepared.tasks[rows.order]) == ["both"] * 2 + ["chat"] * 6
 
 
 def _bad(kind):
@@ -88,14 +93,14 @@ def test_a_bad_row_is_named_with_its_file(kind, tokenizer, tmp_path):
     good = Dialogue("good", "en", "chat", (Message.of("user", "hi"), Message.of("assistant", "ho")))
     write_table(tmp_path / "rows.parquet", dialogues_to_table([good, _bad(kind)]))
     with pytest.raises(kind, match=r"rows.parquet, row 1"):
-        prepare([tmp_path / "rows.parquet"], None, tokenizer, SPEC, 64, tmp_path / "d")
+        prepare([tmp_path / "rows.parquet"], tokenizer, SPEC, 64, tmp_path / "d")
 
 
 def test_a_truncated_file_is_named(dialogues_artifact, tokenizer, tmp_path):
     data = files(dialogues_artifact)[0].read_bytes()
     (tmp_path / "torn.parquet").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"torn.parquet, row 0: dialogues cannot be read"):
-        prepare([tmp_path / "torn.parquet"], None, tokenizer, SPEC, 64, tmp_path / "d")
+        prepare([tmp_path / "torn.parquet"], tokenizer, SPEC, 64, tmp_path / "d")
 
 
 def test_every_dialogue_comes_once_an_epoch_with_its_media_in_order(prepared):
@@ -160,9 +165,10 @@ class Counting:
 
 @pytest.mark.parametrize(("epochs", "budget", "runs"), [(2, 1.0, 5), (1, 1.0, 1), (2, 1e-9, 1)])
 def test_states_are_kept_only_if_they_come_again_and_fit(prepared, tmp_path, caplog, epochs, budget, runs):
-    picture_uses = np.tile(np.arange(10, 14), epochs)
     counting = Counting(prepared)
-    sense = sense_of(counting.encoder, picture_uses, tmp_path, SftConfig(states_gb=budget), autocast=False)
+    sense = sense_of(
+        counting.encoder, np.tile(np.arange(4), epochs), tmp_path, SftConfig(states_gb=budget), autocast=False
+    )
     assert counting.calls == runs
     assert sense.argument == ("vision_states" if runs == 5 else "pixel_values")
     if runs == 5:
@@ -173,12 +179,13 @@ def test_states_are_kept_only_if_they_come_again_and_fit(prepared, tmp_path, cap
 def test_keeping_states_goes_on_after_a_kill(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr("caravan.train.states.BATCH", 1)
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # the one that stops is then the third
-    uses = np.tile(np.arange(10, 14), 2)
     with pytest.raises(KeyboardInterrupt):
-        sense_of(Counting(prepared, stop_after=3).encoder, uses, tmp_path, SftConfig(), autocast=False)
-    with (tmp_path / "vision.states").open("ab") as torn:
+        sense_of(
+            Counting(prepared, stop_after=3).encoder, np.tile(np.arange(4), 2), tmp_path, SftConfig(), autocast=False
+        )
+    with (tmp_path / "vision-" / "states").open("ab") as torn:
         torn.write(b"x")
     counting = Counting(prepared)
-    sense = sense_of(counting.encoder, uses, tmp_path, SftConfig(), autocast=False)
+    sense = sense_of(counting.encoder, np.tile(np.arange(4), 2), tmp_path, SftConfig(), autocast=False)
     assert counting.calls == 1 + 2
     assert [sense.features(row)[0, 0, 0] for row in range(4)] == [1, 3, 5, 7]

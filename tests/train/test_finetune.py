@@ -21,14 +21,6 @@ ALIGN = {**COMMON, **PROJECTORS, "tasks": None, "steps": 3}
 
 
 @pytest.fixture
-def model_artifact(tmp_path_factory, llama, tokenizer, make_artifact):
-    folder = tmp_path_factory.mktemp("model")
-    llama.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return make_artifact(folder, "model")
-
-
-@pytest.fixture
 def aligned(context, model_artifact, dialogues_artifact, encoder_folders, make_artifact):
     ctx = context("align", model=model_artifact, dialogues=dialogues_artifact, encoders=encoder_folders)
     finetune.run_align(AlignConfig(**ALIGN), ctx)
