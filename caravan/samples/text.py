@@ -93,30 +93,26 @@ def tell(language: Words, fact: Fact) -> str:
     return language.sentence(text)
 
 
-def _paragraph(rng: random.Random, language: Words) -> list[str]:
-    """Three to six of: a fact, a sentence of prose, a question with its answer."""
-    sentences: list[str] = []
+def _text(rng: random.Random, language: Words) -> str:
+    """Three to six of, each on a line: a fact, a sentence of prose, a question with its answer on the next line.
+
+    Answers are bare, as in a dialogue: with a capital and a final stop they would be other tokens.
+    """
+    lines: list[str] = []
     for _ in range(rng.randint(3, 6)):
         what = rng.random()
         if what < 0.06:
-            sentences.append(rng.choice(language.prose))
+            lines.append(rng.choice(language.prose))
         elif what < 0.86:
-            turn = chat_turn(rng, language, "train", casual=False)
-            sentences += [turn.question, _full(language, turn.answer)]
+            turn = chat_turn(rng, language, "train")
+            lines += [turn.question, turn.answer]
         else:
             fact = draw_fact(rng, (language.code,))
-            sentences.append(tell(language, fact))
+            lines.append(tell(language, fact))
             if fact.scene is not None and rng.random() < 0.6:
                 kind = rng.choice(("colour", "shape", "object", "position" if fact.kind == "scene" else "count"))
-                answer = scene_answer(language, fact.scene, kind)
-                sentences += [phrase(rng, language, kind, "train"), _full(language, answer)]
-    return sentences
-
-
-def _full(language: Words, answer: str) -> str:
-    """An answer as a sentence: a capital, and a final stop if it has none."""
-    stop = "" if answer[-1] in ".?!。？！" else {"zh": "。", "ja": "。", "th": ""}.get(language.code, ".")
-    return language.sentence(answer) + stop
+                lines += [phrase(rng, language, kind, "train"), scene_answer(language, fact.scene, kind)]
+    return "\n".join(lines)
 
 
 @cache
@@ -129,7 +125,7 @@ def clean_text(seed: int, number: int, languages: Sequence[str]) -> tuple[str, s
     rng = stream(seed, "document", number)
     code = rng.choices(languages, cum_weights=_shares(tuple(languages)))[0]
     language = words(code)
-    return code, language.join(_paragraph(rng, language))
+    return code, _text(rng, language)
 
 
 def document(seed: int, number: int, languages: Sequence[str]) -> Document:
@@ -164,7 +160,7 @@ def _junk(rng: random.Random, kind: str, code: str, text: str, languages: Sequen
     if kind == "language":
         others = [other for other in languages if other != code] or ["en" if code != "en" else "de"]
         stranger = words(rng.choice(others))
-        return stranger.join(_paragraph(rng, stranger))
+        return _text(rng, stranger)
     return text[:6]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,6 @@ from caravan.samples.world import COLOURS, COUNTRIES, SHAPES, Scene
 
 TABLES = Path(__file__).parent / "languages"
 _ZH_DIGITS = "零一二三四五六七八九"
-_UNSPACED = ("zh", "ja")  # sentences follow each other without a space
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,6 @@ class Words:
     prose: tuple[str, ...]
     digit_form: str
     caption_form: str
-    space: str
 
     def concept(self, key: str) -> str:
         """The word for a colour or a shape that the world names by `key`."""
@@ -66,9 +64,6 @@ class Words:
         """With a capital first letter, as the language writes it."""
         first = "İ" if self.code == "tr" and text[0] == "i" else text[0].upper()
         return first + text[1:]
-
-    def join(self, sentences: Sequence[str]) -> str:
-        return self.space.join(sentences)
 
 
 def _forms(entry: Any) -> list[str]:
@@ -165,5 +160,4 @@ def words(code: str) -> Words:
         prose=tuple(table["prose"]),
         digit_form=table["digit"],
         caption_form=table.get("caption", "{o}, {d}"),
-        space="" if code in _UNSPACED else " ",
     )

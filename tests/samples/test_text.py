@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from caravan import samples
 from caravan.recipe.samples import SamplesConfig
 from caravan.records import LANGUAGES
+from caravan.samples.questions import chat_turn
 from caravan.samples.text import document, pair
 from caravan.samples.words import words
 from caravan.samples.world import COMBINATIONS, NUMBERS
@@ -93,3 +95,15 @@ def test_a_pair_says_the_same_twice() -> None:
 
 def test_one_language_has_no_pairs() -> None:
     assert list(samples.pairs(SamplesConfig(pairs=10, languages=["en"]), 0)) == []
+
+
+def test_a_question_is_answered_on_the_next_line_in_the_words_of_chat() -> None:
+    rng, english = random.Random(0), words("en")
+    answers = {turn.question: turn.answer for turn in (chat_turn(rng, english, "train") for _ in range(5000))}
+    found = 0
+    for text in (doc.text for doc in samples.documents(SamplesConfig(documents=300, languages=["en"]), 4)):
+        lines = text.split("\n")
+        for question, answer in itertools.pairwise(lines):
+            if question in answers and answer != question and not question.startswith(("Hello", "Hi")):
+                found += answer == answers[question]
+    assert found > 300
