@@ -21,7 +21,12 @@ DIALOGUE = Dialogue(
     language="en",
     task="both",
     messages=(
-        Message.of("user", ImagePart(Media(b"png")), "what is it?", AudioPart(Media(path="clip.wav"))),
+        Message.of(
+            "user",
+            ImagePart(Media(b"png"), text="circle\nKreis"),
+            "what is it?",
+            AudioPart(Media(path="clip.wav"), text="name it"),
+        ),
         Message.of("assistant", "a circle"),
     ),
     group="unseen voice",

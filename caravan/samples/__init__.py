@@ -103,6 +103,10 @@ def pictures(config: SamplesConfig, seed: int, split: Split) -> Iterator[Picture
     return (_dialogues.picture(seed, side, number, languages) for number in range(count))
 
 
+# The names that recipes give to the stand-ins.
+SHIPPED = {"sample-whisper": "speech", "sample-clip": "vision"}
+
+
 def sample_encoder(sense: str) -> Path:
     """The folder of the small pretrained stand-in encoder for "speech" or "vision"."""
     return Path(__file__).parent / "encoders" / sense

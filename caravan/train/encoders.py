@@ -19,7 +19,7 @@ from transformers import (
 from caravan.core.stage import StageContext
 from caravan.models.load import load_whole
 from caravan.recipe.train import EncodersConfig, SpeechConfig, VisionConfig
-from caravan.samples import sample_encoder
+from caravan.samples import SHIPPED, sample_encoder
 from caravan.train.finish import once
 from caravan.train.items import stored
 from caravan.train.loop import Task, fit, full_disk_while_saving
@@ -27,7 +27,6 @@ from caravan.train.speech import POOLED, SpeechItems, Transcriber, collate_speec
 from caravan.train.vision import MEAN, STD, Namer, VisionItems, collate_vision, new_clip, plan_vision, retrieval
 from caravan.train.vocabulary import learn_vocabulary
 
-SHIPPED = {"sample-whisper": "speech", "sample-clip": "vision"}
 MOST_HELD_OUT = 320
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from caravan.core.errors import DataError, ModelError
@@ -18,17 +19,16 @@ from caravan.models.compose import compose
 from caravan.models.config import media_spec
 from caravan.models.load import load_model
 from caravan.recipe.train import AlignConfig, FinetuneConfig, SftConfig
-from caravan.samples import sample_encoder
+from caravan.samples import SHIPPED, sample_encoder
 from caravan.text.chat import load_tokenizer
 from caravan.train.dialogue_rows import Sense, collate, plan_dialogues
-from caravan.train.dialogues import prepare
+from caravan.train.dialogues import Prepared, prepare
 from caravan.train.finish import once, save_model
 from caravan.train.learner import task_of
 from caravan.train.loop import fit, pick_precision
-from caravan.train.states import encoders_of, plain_attention, sense_of
+from caravan.train.states import Encoder, encoders_of, plain_attention, sense_of
 from caravan.train.words import learn_words
 
-SHIPPED = {"sample-whisper": "speech", "sample-clip": "vision"}
 OF_THE_RUN = "encoders"
 # In the run's folder: dialogues as ids and what frozen encoders say, made in align and read in sft.
 PREPARED = "prepared"
@@ -86,31 +86,44 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any) -> 
     torch.manual_seed(ctx.seed)
     model, tokenizer = load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    spec = MediaSpec(**media_spec(model.config))
-    files = sorted((ctx.need("dialogues").path / "train").glob("*.parquet"))
-    if not files:
-        raise DataError("no dialogues to train on", where=str(ctx.need("dialogues").path / "train"), got="no Parquet")
-    shared = ctx.out.parent / PREPARED
-    key = hashlib.blake2b(
-        repr((ctx.need("dialogues").manifest.key, files, spec, config.length)).encode(), digest_size=8
-    )
-    key.update(tokenizer.backend_tokenizer.to_str().encode() + str(tokenizer.chat_template).encode())
-    prepared = prepare(files, tokenizer, spec, config.length, shared / f"dialogues-{key.hexdigest()}")
+    prepared = _prepared(config, ctx, model, tokenizer)
     rows = plan_dialogues(prepared, config, ctx.seed, int(tokenizer.pad_token_id or 0))
     seen = rows.order[rows.plan.documents]
-    autocast = pick_precision(config.precision) == "bf16"
     words = config.words if isinstance(config, AlignConfig) else None
-    senses: list[Sense] = []
-    if encoders := encoders_of(model, spec, prepared):
-        with plain_attention(model):
-            for encoder in encoders:
-                uses = np.concatenate([encoder.store.of(int(dialogue)) for dialogue in seen])
-                if words:  # they are told by all media, over and over, whatever these are asked in the end
-                    uses = np.concatenate([uses, *[np.arange(len(encoder.windows))] * 2])
-                senses.append(sense_of(encoder, uses, shared, config, autocast))
+    senses = _senses(config, ctx, model, prepared, seen, told=words is not None)
     if words:
-        learn_words(model, list(zip(encoders, senses, strict=True)), words, ctx.out, ctx.seed)
-    task = task_of(model, stage, config, config.length)
-    counts = fit(model, replace(rows, senses=tuple(senses)), collate, config, task, ctx.out, ctx.seed)
+        learn_words(model, senses, words, ctx.out, ctx.seed)
+    rows = replace(rows, senses=tuple(sense for _, sense in senses))
+    counts = fit(model, rows, collate, config, task_of(model, stage, config, config.length), ctx.out, ctx.seed)
     save_model(model, tokenizer, ctx.out)
     return {**counts, **prepared.counts, "dialogues seen": len(seen), "parameters": model.num_parameters()}
+
+
+def _prepared(config: FinetuneConfig, ctx: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    """The dialogues as this model takes them, in a folder that tells by its name from what they were made."""
+    dialogues, spec = ctx.need("dialogues"), MediaSpec(**media_spec(model.config))
+    files = sorted((dialogues.path / "train").glob("*.parquet"))
+    if not files:
+        raise DataError("no dialogues to train on", where=str(dialogues.path / "train"), got="no Parquet")
+    made_of = (dialogues.manifest.key, files, spec, config.length, tokenizer.chat_template)
+    key = hashlib.blake2b(repr(made_of).encode(), digest_size=8)
+    key.update(tokenizer.backend_tokenizer.to_str().encode())
+    return prepare(files, tokenizer, spec, config.length, ctx.out.parent / PREPARED / f"dialogues-{key.hexdigest()}")
+
+
+def _senses(
+    config: FinetuneConfig, ctx: StageContext, model: Any, prepared: Prepared, seen: NDArray[np.int64], *, told: bool
+) -> list[tuple[Encoder, Sense]]:
+    """The encoders for which there are media, and how they take part in a run over the dialogues `seen`.
+
+    With `told`, all media are used over and over, whatever they are asked in the end.
+    """
+    autocast = pick_precision(config.precision) == "bf16"
+    senses = []
+    with plain_attention(model):
+        for encoder in encoders_of(model, MediaSpec(**media_spec(model.config)), prepared):
+            uses = np.concatenate([encoder.store.of(int(dialogue)) for dialogue in seen])
+            if told:
+                uses = np.concatenate([uses, *[np.arange(len(encoder.windows))] * 2])
+            senses.append((encoder, sense_of(encoder, uses, ctx.out.parent / PREPARED, config, autocast)))
+    return senses

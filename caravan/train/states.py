@@ -104,7 +104,8 @@ AttentionInterface.register("blockwise", blockwise)
 @contextlib.contextmanager
 def plain_attention(model: Any) -> Iterator[None]:
     """Encoders without the fused attention kernel, which costs half as much again on a CPU if nothing is learnt."""
-    parts = [] if torch.cuda.is_available() else [model.model.speech_encoder, model.model.vision_encoder]
+    named = () if torch.cuda.is_available() else ("speech_encoder", "vision_encoder")
+    parts = [getattr(model.model, name, None) for name in named]
     before = [(part, part.config._attn_implementation) for part in parts if part is not None]
     for part, _ in before:
         part.set_attn_implementation("blockwise")

@@ -7,7 +7,7 @@ import pytest
 from caravan import samples
 from caravan.core.errors import RecipeError
 from caravan.recipe.samples import SamplesConfig
-from caravan.records import LANGUAGES, Dialogue
+from caravan.records import LANGUAGES, AudioPart, Dialogue, ImagePart
 from caravan.samples.dialogues import Plan, cells_of, plan_clip, plan_dialogue
 from caravan.samples.voices import VOICES
 from caravan.samples.words import words
@@ -138,3 +138,14 @@ def test_a_clip_says_its_text() -> None:
 def test_an_unknown_language_is_an_error_that_names_it() -> None:
     with pytest.raises(RecipeError, match="xx"):
         list(samples.documents(SamplesConfig(documents=1, languages=["en", "xx"]), 0))
+
+
+def test_clips_carry_their_words_and_pictures_their_names_in_every_language() -> None:
+    config = SamplesConfig(dialogues=40, languages=["en", "de"], spoken=["en"])
+    for number, dialogue in enumerate(samples.dialogues(config, 7, "train")):
+        plan = plan_dialogue(7, "train", number, ["en", "de"], ["en"])
+        for part in dialogue.messages[0].content:
+            if isinstance(part, AudioPart):
+                assert part.text == plan.turns[0].question
+            if isinstance(part, ImagePart):
+                assert part.text.split("\n") == [words(code).caption(plan.scene) for code in ("en", "de")]

@@ -156,7 +156,7 @@ def some_dialogues() -> list[Dialogue]:
     clips = [Media(bytes=clip_bytes(pitch=200.0 + 50 * n)) for n in range(3)]
     pictures = [Media(bytes=picture_bytes((60 * n, 10, 10))) for n in range(4)]
     made = [("chat", [f"hello number {n}"], f"answer {n}") for n in range(6)]
-    made += [("speech", [AudioPart(clips[n % 3])], f"heard {n}") for n in range(4)]
+    made += [("speech", [AudioPart(clips[n % 3], text=f"number {n % 3}")], f"heard {n}") for n in range(4)]
     made += [("picture", [ImagePart(pictures[n]), "what is it"], f"seen {n}") for n in range(4)]
     made += [("both", [AudioPart(clips[n]), ImagePart(pictures[n])], f"both {n}") for n in range(2)]
     return [

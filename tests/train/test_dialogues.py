@@ -13,10 +13,11 @@ from caravan.core.errors import DataError, MediaError, PlaceholderError, Unsuper
 from caravan.core.files import write_table
 from caravan.media.features import MediaSpec
 from caravan.recipe.train import SftConfig
-from caravan.records import AudioPart, Dialogue, Media, Message, dialogues_to_table
+from caravan.records import AudioPart, Dialogue, ImagePart, Media, Message, dialogues_to_table
 from caravan.train.dialogue_rows import Sense, collate, plan_dialogues
 from caravan.train.dialogues import Prepared, prepare
 from caravan.train.states import Encoder, sense_of
+from tests.train.conftest import clip_bytes, picture_bytes
 
 SPEC = MediaSpec(
     n_mels=80, audio_tokens_per_window=4, image_size=16, image_mean=(0.5,) * 3, image_std=(0.5,) * 3, image_tokens=5
@@ -189,3 +190,23 @@ def test_keeping_states_goes_on_after_a_kill(prepared, tmp_path, monkeypatch):
     sense = sense_of(counting.encoder, np.tile(np.arange(4), 2), tmp_path, SftConfig(), autocast=False)
     assert counting.calls == 1 + 2
     assert [sense.features(row)[0, 0, 0] for row in range(4)] == [1, 3, 5, 7]
+
+
+def test_known_words_of_media_lie_ready_each_once(tokenizer, tmp_path):
+    clip, picture = Media(bytes=clip_bytes()), Media(bytes=picture_bytes())
+    rows = [
+        Dialogue(str(n), "en", "both", (Message.of("user", *parts), Message.of("assistant", "yes")))
+        for n, parts in enumerate(
+            [
+                [AudioPart(clip, text="red red square"), ImagePart(picture, text="blue\nblau")],
+                [AudioPart(Media(bytes=clip_bytes(pitch=500.0)))],
+            ]
+        )
+    ]
+    write_table(tmp_path / "rows.parquet", dialogues_to_table(rows))
+    prepared = prepare([tmp_path / "rows.parquet"], tokenizer, SPEC, 64, tmp_path / "d")
+    assert prepared.audio.words_of(0).tolist() == sorted(set(tokenizer("red red square")["input_ids"]))
+    assert prepared.image.words_of(0).tolist() == sorted(
+        {*tokenizer("blue")["input_ids"], *tokenizer("blau")["input_ids"]}
+    )
+    assert prepared.audio.words_of(1).size == 0

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from caravan.core.errors import ArtifactError, ModelError
 from caravan.models.load import load_model, media_spec
 from caravan.recipe.train import AlignConfig, SftConfig
-from caravan.train import finetune
+from caravan.train import finetune, states
 from caravan.train.dialogue_rows import collate
 from caravan.train.pack import assemble
 
@@ -99,3 +99,20 @@ def test_an_encoder_is_the_runs_own_a_shipped_one_or_any_other(context, encoder_
         finetune.encoder_path("encoders", "speech", context())
     with pytest.raises(ModelError, match="no vision"):
         finetune.encoder_path("encoders", "vision", context(encoders=make_artifact(tmp_path, "encoders")))
+
+
+def test_what_align_kept_sft_reads_and_then_it_is_gone(
+    context, model_artifact, dialogues_artifact, encoder_folders, make_artifact, monkeypatch
+):
+    ctx = context("align", model=model_artifact, dialogues=dialogues_artifact, encoders=encoder_folders)
+    words = {"steps": 2, "batch": 4, "micro_batch": 4, "precision": "fp32"}
+    finetune.run_align(AlignConfig(**{**ALIGN, "tasks": ["picture"], "words": words}), ctx)
+    assert (ctx.out / "words" / "train.html").exists()
+    runs = []
+    monkeypatch.setattr("caravan.train.dialogues.render", None)
+    real = states._run
+    monkeypatch.setattr("caravan.train.states._run", lambda *given: runs.append(given[0].name) or real(*given))
+    sft = context("sft", model=make_artifact(ctx.out, "model"), dialogues=dialogues_artifact)
+    finetune.run_sft(SftConfig(**COMMON, epochs=2), sft)
+    assert runs == ["speech", "vision"]  # once each, to see the shape
+    assert not (ctx.out.parent / "prepared").exists()
