@@ -1,4 +1,4 @@
-"""espeak-ng in a process of its own: run as a program, it reads utterances and writes speech.
+"""espeak-ng in a process of its own: run as a program with a folder of voices, it reads utterances and writes speech.
 
 Each line of the standard input is a JSON list of `[voice, rate, pitch, text]`; the answer is, for each of them, four
 bytes of length (little endian) and that many bytes of 16-bit mono samples at 22.05 kHz, then it waits for the next
@@ -28,8 +28,8 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 Speaker = Callable[[str, int, int, str], bytes]
 
 
-def open_library() -> Speaker:
-    """Load espeak-ng; returns a function from (voice, rate, pitch, text) to samples."""
+def open_library(data: str) -> Speaker:
+    """Load espeak-ng with its data folder; returns a function from (voice, rate, pitch, text) to samples."""
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     library.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
     library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
@@ -39,7 +39,7 @@ def open_library() -> Speaker:
         ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
         ctypes.c_void_p, ctypes.c_void_p,
     ]  # fmt: skip
-    if library.espeak_Initialize(_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0) < 0:
+    if library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), 0) < 0:
         raise SystemExit("espeak-ng cannot read its voices")
     chunks: list[bytes] = []
 
@@ -83,9 +83,9 @@ def in_fork(speak: Speaker, utterance: tuple[str, int, int, str]) -> bytes:
     return samples
 
 
-def serve(source: BinaryIO, sink: BinaryIO) -> None:
+def serve(data: str, source: BinaryIO, sink: BinaryIO) -> None:
     """Answer every line of utterances until the input ends."""
-    speak = open_library()
+    speak = open_library(data)
     for line in source:
         spoken = [in_fork(speak, tuple(utterance)) for utterance in json.loads(line)]
         sink.write(b"".join(struct.pack("<I", len(samples)) + samples for samples in spoken))
@@ -93,4 +93,4 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    serve(sys.argv[1], sys.stdin.buffer, sys.stdout.buffer)
