@@ -244,6 +244,7 @@ class SpeechConfig(OptimConfig):
     from_: str | None = Field(None, alias="from", description="`sample-whisper` or a folder to continue from")
     full_windows: float = Field(0.1, ge=0.0, le=1.0, description="share of the steps, the last, on whole 30 s windows")
     ctc: float = Field(0.5, ge=0.0, le=1.0, description="share of the auxiliary CTC loss on the encoder")
+    noise: float = Field(0.15, ge=0.0, le=1.0, description="share of the clips heard in another room, in noise")
     words: int = Field(4096, ge=300, description="size of the vocabulary of words that every half second must tell")
 
 

@@ -16,6 +16,7 @@ from caravan.train.speech import (
     encode_prefix,
     error_rate,
     new_whisper,
+    other_microphone,
     plan_speech,
     spoken_frames,
     vary,
@@ -86,6 +87,19 @@ def test_variation_keeps_the_shape_of_the_sound():
     assert 88 <= varied.shape[1] <= 112
     assert abs(int(varied.mean(1).argmax()) - 40) <= 6
     np.testing.assert_array_equal(varied, vary(mel, 0.0, np.random.default_rng(0)))
+
+
+def test_another_microphone_adds_noise_below_the_sound_and_moves_no_frame():
+    mel = np.full((80, 100), -1.0, np.float32)
+    mel[40, 50:] = 1.0
+    heard = other_microphone(mel, np.random.default_rng(0))
+    assert heard.shape == mel.shape
+    assert heard.dtype == np.float32
+    assert (heard[40, 50:].min() - heard[40, :50].max()) * 40 > 5
+    floor = heard[60]
+    assert -1.0 < floor.mean() < heard[40, 50:].mean() - 12 / 40 + 20 / 40
+    assert 2 / 40 < floor.std() < 4 / 40
+    np.testing.assert_array_equal(heard, other_microphone(mel, np.random.default_rng(0)))
 
 
 def test_the_last_steps_have_whole_windows_and_the_others_less(vocabulary):
