@@ -19,8 +19,6 @@ TASKS = ("chat", "picture", "speech", "both")
 _TASK_WEIGHTS = (10, 38, 35, 17)
 _SPOKEN_TASKS = ("speech", "both")
 _REPEATED = 0.2
-# More of what is hardest to hear, by the words that projectors tell in validation voices.
-_SPOKEN_WEIGHTS = {"en": 2.0, "de": 1.5, "zh": 1.5}
 QUESTION_KINDS = tuple(sorted({kind for kinds, _ in PICTURE_KINDS.values() for kind in kinds}))
 _SCENE_GROUPS = {  # held out: combinations, styles
     "unseen combination+style": (True, True),
@@ -79,10 +77,7 @@ def plan_dialogue(
     else:
         tasks = [task for task in TASKS if spoken or task not in _SPOKEN_TASKS]
         task = rng.choices(tasks, [_TASK_WEIGHTS[TASKS.index(name)] for name in tasks])[0]
-        if task in _SPOKEN_TASKS:
-            code = rng.choices(spoken, [_SPOKEN_WEIGHTS.get(name, 1.0) for name in spoken])[0]
-        else:
-            code = rng.choice(languages)
+        code = rng.choice(spoken if task in _SPOKEN_TASKS else languages)
     make = {"chat": _plan_chat, "picture": _plan_picture, "speech": _plan_speech, "both": _plan_both}[task]
     return make(f"samples-{split}-{number}", rng, words(code), split, spoken)
 
