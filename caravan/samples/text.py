@@ -12,9 +12,12 @@ from caravan.records import Document, Pair
 from caravan.samples.questions import chat_turn, phrase, scene_answer, translation
 from caravan.samples.words import Words, words
 from caravan.samples.world import (
+    COLOURS,
+    COMBINATIONS,
     COUNTRIES,
     NUMBERS,
     SUMS,
+    THINGS,
     Scene,
     draw_scene,
     stream,
@@ -25,8 +28,10 @@ SHARES = {
     "en": 16.0, "zh": 12.0, "ru": 9.0, "es": 8.0, "fr": 7.0, "de": 7.0, "pt": 6.0, "it": 5.0, "ja": 5.0, "nl": 4.0,
     "pl": 4.0, "ar": 4.0, "tr": 4.0, "ko": 3.0, "vi": 3.0, "id": 3.0, "th": 1.5, "he": 1.5,
 }  # fmt: skip
-_STATEMENTS = ("order", "add", "translate", "number", "country", "scene", "many")
-_STATEMENT_WEIGHTS = (3, 6, 10, 12, 13, 16, 17)  # cumulative
+_STATEMENTS = {
+    "order": 3, "add": 3, "translate": 4, "number": 2, "country": 1, "scene": 3, "many": 1, "things": 10,
+}  # fmt: skip
+_NOT_ALOUD = ("translate", "number", "things")
 _SYMBOLS = "#@~^|<>{}[]=+*$%&_\\/"
 
 
@@ -43,12 +48,12 @@ class Fact:
 def draw_fact(rng: random.Random, languages: Sequence[str], aloud: bool = False) -> Fact:
     """A fact from the training side of every split, for the languages it will be told in.
 
-    `aloud` leaves out what is not said the way it is written: foreign words and digits.
+    `aloud` leaves out what is not said the way it is written, foreign words and digits, and what is never drawn.
     """
-    kind = rng.choices(_STATEMENTS, cum_weights=_STATEMENT_WEIGHTS)[0]
     # In two languages at once, a translation into one of them would say nothing.
-    if (aloud and kind in ("translate", "number")) or (len(languages) > 1 and kind == "translate"):
-        kind = "add"
+    left_out = _NOT_ALOUD if aloud else ("translate",) if len(languages) > 1 else ()
+    kinds = [kind for kind in _STATEMENTS if kind not in left_out]
+    kind = rng.choices(kinds, [_STATEMENTS[kind] for kind in kinds])[0]
     variant = rng.randrange(2)
     if kind == "order":
         cycle, length = rng.choice((("months", 12), ("days", 7)))
@@ -59,13 +64,26 @@ def draw_fact(rng: random.Random, languages: Sequence[str], aloud: bool = False)
         return Fact(kind, variant, (rng.choice(NUMBERS["train"]),))
     if kind == "country":
         return Fact(kind, variant, (rng.choice(tuple(COUNTRIES)),))
+    if kind == "things":
+        return Fact(kind, variant, (*_thing(rng), *_thing(rng)))
     if kind == "translate":
         return Fact(kind, variant, translation(rng, languages[0], "train"))
     return Fact(kind, variant, (), draw_scene(rng, "train", "train", kind="one" if kind == "scene" else "many"))
 
 
+def _thing(rng: random.Random) -> tuple[str, str]:
+    """A colour and a thing that is never drawn, sometimes a shape that is."""
+    if rng.random() < 0.3:
+        return rng.choice(COMBINATIONS["train"])
+    return rng.choice(COLOURS), rng.choice(THINGS)
+
+
 def tell(language: Words, fact: Fact) -> str:
-    """A fact as a sentence of a language."""
+    """A fact as a sentence of a language; things in colours as a line of a picture book."""
+    if fact.kind == "things":
+        colour, noun, other_colour, other_noun = map(str, fact.about)
+        one, other = language.objects[colour, noun], language.objects[other_colour, other_noun]
+        return language.caption_form.format(o=one, d=other)
     form = language.statements[fact.kind][fact.variant]
     about = fact.about
     if fact.kind == "order":
@@ -103,7 +121,7 @@ def _text(rng: random.Random, language: Words) -> str:
         what = rng.random()
         if what < 0.06:
             lines.append(rng.choice(language.prose))
-        elif what < 0.86:
+        elif what < 0.8:
             turn = chat_turn(rng, language, "train")
             lines += [turn.question, turn.answer]
         else:

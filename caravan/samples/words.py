@@ -71,15 +71,15 @@ def _forms(entry: Any) -> list[str]:
 
 
 def _objects(table: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """Every colour with every shape, agreeing: a colour's forms are its citation form, then one for each gender."""
+    """Every colour with every noun, agreeing: a colour's forms are its citation form, then one for each gender."""
     genders = table.get("genders", [])
     phrases = {}
     for colour in COLOURS:
         forms = _forms(table["colours"][colour])
-        for shape in SHAPES:
-            noun, *gender = _forms(table["shapes"][shape])
+        for key, entry in (table["shapes"] | table["things"]).items():
+            noun, *gender = _forms(entry)
             adjective = forms[1 + genders.index(gender[0])] if len(forms) > 1 and gender else forms[0]
-            phrases[colour, shape] = table["object"].format(colour=adjective, shape=noun)
+            phrases[colour, key] = table["object"].format(colour=adjective, shape=noun)
     return phrases
 
 

@@ -18,6 +18,8 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "purple", "orange")
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "moon", "arrow")
+# Told of, never drawn: with them a colour stands beside more nouns than those of which it lacks one or two.
+THINGS = ("house", "book", "flower", "tree", "table", "chair", "ball", "hat", "cat", "bag")
 POSITIONS = ("top_left", "top_right", "bottom_left", "bottom_right", "middle")
 STYLES_OF: dict[Split, tuple[str, ...]] = {
     "train": (

@@ -15,7 +15,7 @@ from caravan.records import LANGUAGES
 from caravan.samples.questions import chat_turn
 from caravan.samples.text import document, pair
 from caravan.samples.words import words
-from caravan.samples.world import COMBINATIONS, NUMBERS
+from caravan.samples.world import COLOURS, COMBINATIONS, NUMBERS
 
 
 @settings(max_examples=30, deadline=None)
@@ -67,6 +67,8 @@ def test_documents_and_pairs_never_show_what_is_held_out() -> None:
         language = words(code)
         assert all(language.objects[combination] not in everything for combination in COMBINATIONS["test"])
         assert any(language.objects[combination] in everything for combination in COMBINATIONS["train"])
+        # Any colour stands beside things that are never drawn, those that a shape lacks too.
+        assert all(language.objects[colour, "house"] in everything for colour in COLOURS)
         assert all(f" {language.numbers[n]}." not in everything for n in NUMBERS["test"])
         for forms in language.questions.values():
             held_out = re.escape(forms[-1].lower())

@@ -12,7 +12,7 @@ from caravan.records import LANGUAGES
 from caravan.samples.dialogues import QUESTION_KINDS
 from caravan.samples.questions import CHAT_KINDS, CONCEPTS
 from caravan.samples.words import TABLES, words
-from caravan.samples.world import COLOURS, POSITIONS, SHAPES, Scene
+from caravan.samples.world import COLOURS, POSITIONS, SHAPES, THINGS, Scene
 
 FIELDS = {
     "add": {"a", "b"}, "month_after": {"x"}, "month_before": {"x"}, "day_after": {"x"}, "day_before": {"x"},
@@ -50,7 +50,7 @@ def test_every_kind_has_three_phrasings_or_more_with_the_right_fields(code: str)
 def test_no_question_could_have_two_answers(code: str) -> None:
     language = words(code)
     assert len({language.concept(concept) for concept in CONCEPTS}) == len(CONCEPTS)
-    assert len(set(language.objects.values())) == len(COLOURS) * len(SHAPES)
+    assert len(set(language.objects.values())) == len(COLOURS) * (len(SHAPES) + len(THINGS))
     assert len(set(language.numbers)) == 100
     assert len(set(language.months)) == 12
     assert len(set(language.days)) == 7
@@ -90,6 +90,8 @@ def test_words_are_normal_and_in_the_script_of_the_language(code: str) -> None:
         ("he", "red", "circle", "עיגול אדום"), ("tr", "white", "moon", "beyaz ay"),
         ("zh", "red", "circle", "红色圆形"), ("ja", "green", "star", "緑の星"), ("ja", "red", "star", "赤い星"),
         ("ko", "red", "star", "빨간 별"), ("ko", "purple", "star", "보라색 별"), ("th", "red", "circle", "วงกลมสีแดง"),
+        ("de", "black", "house", "schwarzes Haus"), ("ar", "red", "tree", "شجرة حمراء"),
+        ("pl", "white", "tree", "białe drzewo"),
         ("vi", "red", "circle", "hình tròn màu đỏ"), ("id", "red", "circle", "lingkaran merah"),
     ],
 )  # fmt: skip
