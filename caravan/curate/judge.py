@@ -29,15 +29,16 @@ from caravan.curate.kernels import measure
 from caravan.curate.language import Identifier, LanguageStep
 from caravan.curate.pairs import PairStep, read_pairs
 from caravan.curate.readers import Broken, BrokenFileError, Damage, read_documents
+from caravan.curate.repairs import RepairStep
 from caravan.curate.rules import RuleStep
 from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
 from caravan.curate.signatures import sign
-from caravan.curate.steps import VERDICT_FIELDS, Step, judge_all
+from caravan.curate.steps import REPAIRS, VERDICT_FIELDS, Step, judge_all
 from caravan.recipe.curate import CurateConfig
 
 DAMAGE = b"damage"
 KILOBYTE = 1 << 10
-STEPS = (LanguageStep.name, RuleStep.name)
+STEPS = (LanguageStep.name, RuleStep.name, RepairStep.name)
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,17 @@ class Judge:
         return cls(
             config,
             languages,
-            document_steps=[LanguageStep(identifier), RuleStep(config)],
+            document_steps=[LanguageStep(identifier), RuleStep(config), RepairStep(config)],
             pair_steps=[PairStep(config.pairs, identifier)],
         )
 
     def schema(self, shard: Shard) -> pa.Schema:
         """Of the file that a shard gives."""
-        read = PAIR_SCHEMA if shard.holds_pairs else DOCUMENT_SCHEMA
+        if shard.holds_pairs:
+            return pa.schema([*PAIR_SCHEMA, *VERDICT_FIELDS])
         bands = pa.list_(pa.uint64(), self.config.duplicates.bands)
-        signature = [] if shard.holds_pairs else [pa.field("hash", pa.uint64()), pa.field("bands", bands)]
-        return pa.schema([*read, *VERDICT_FIELDS, *signature])
+        signature = [pa.field("hash", pa.uint64()), pa.field("bands", bands)]
+        return pa.schema([*DOCUMENT_SCHEMA, REPAIRS, *VERDICT_FIELDS, *signature])
 
     def judge(self, shard: Shard, target: Path) -> Broken | None:
         """Read a shard, judge every row and write them all; returns the file if it is broken.
@@ -98,7 +100,8 @@ class Judge:
                 yield judge_all(self.pair_steps, batch)
         else:
             for batch in read_documents(shard, damage):
-                yield self._signed(judge_all(self.document_steps, batch))
+                read = batch.append_column(REPAIRS, pa.nulls(batch.num_rows, REPAIRS.type))
+                yield self._signed(judge_all(self.document_steps, read))
 
     def _signed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Append what deduplication compares; null for rows that were dropped."""

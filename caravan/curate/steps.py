@@ -17,6 +17,9 @@ import pyarrow.compute as pc
 # What every step leaves behind; kept rows have null in all three.
 VERDICT_FIELDS = (pa.field("step", pa.string()), pa.field("reason", pa.string()), pa.field("value", pa.float64()))
 
+# Which repairs changed a document, separated by commas; null if none did.
+REPAIRS = pa.field("repairs", pa.string())
+
 
 @dataclass(frozen=True)
 class Verdict:

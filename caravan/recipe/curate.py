@@ -114,6 +114,28 @@ class RuleLimits(Section):
     unit: PositiveInt = Field(1, description="characters that count as one word in n-grams of scripts without spaces")
 
 
+# What C4 takes for notices rather than prose (arXiv 1910.10683), and its like in some other languages.
+BOILERPLATE = [
+    "javascript", "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies",
+    "all rights reserved", "alle rechte vorbehalten", "tous droits réservés", "todos los derechos reservados",
+    "todos os direitos reservados", "tutti i diritti riservati", "alle rechten voorbehouden",
+    "wszelkie prawa zastrzeżone", "все права защищены", "tüm hakları saklıdır", "版权所有", "無断転載",
+]  # fmt: skip
+
+
+class RepairConfig(Section):
+    """Line repairs of documents that the rules let pass; the corpus says in a column which of them changed a text."""
+
+    mojibake: bool = Field(True, description="UTF-8 that was read as another encoding is read again (ftfy)")
+    invisible: bool = Field(True, description="control and invisible characters go, joiners of letters and emoji stay")
+    whitespace: bool = Field(True, description="one kind of line break, single blanks, at most one empty line in a row")
+    url_lines: bool = Field(True, description="lines of nothing but URLs go")
+    max_word: int | None = Field(100, ge=1, le=999, description="longer words go, in languages with spaces; null: none")
+    boilerplate: list[str] = Field(
+        BOILERPLATE, description="lines that hold one of these go, in any case, up to 200 characters around it"
+    )
+
+
 # Scripts without spaces: n-grams of single characters would repeat in any clean text.
 LANGUAGE_LIMITS: dict[str, dict[str, float]] = {
     "zh": {"min_characters": 4, "unit": 4, "min_mean_word": 0, "max_mean_word": 150},
@@ -165,6 +187,7 @@ class CurateConfig(Section):
     overrides: dict[str, dict[str, float]] = Field(
         LANGUAGE_LIMITS, description="by language: limits that differ from `rules`; added to the built-in ones"
     )
+    repairs: RepairConfig = Field(default_factory=RepairConfig, description="line repairs of what the rules let pass")
     duplicates: DuplicateConfig = Field(default_factory=DuplicateConfig, description="deduplication")
     pairs: PairLimits = Field(default_factory=PairLimits, description="checks of parallel pairs")
     broken: Literal["fail", "skip"] = Field(

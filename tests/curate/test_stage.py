@@ -44,7 +44,7 @@ def test_text_becomes_a_corpus_by_language_with_a_reject_stream_and_a_report(tmp
     kept = rows(tmp_path / "out", "kept")
     assert [row["text"] for row in kept if row["language"] == "en"] == good
     assert [row["text"] for row in kept if row["language"] in ("de", "zh")] == [GERMAN, CHINESE]
-    assert kept[0].keys() == {"id", "text", "language", "source"}
+    assert kept[0].keys() == {"id", "text", "language", "source", "repairs"}
     rejected = {row["id"]: row for row in rows(tmp_path / "out", "rejected")}
     assert {name: row["reason"] for name, row in rejected.items()} == {
         "text/a.jsonl#7": "symbols",
@@ -56,12 +56,33 @@ def test_text_becomes_a_corpus_by_language_with_a_reject_stream_and_a_report(tmp
     assert counts["documents"] == len(kept) == 8
     assert counts["languages"] == {"en": 6, "de": 1, "zh": 1}
     report = read_json(tmp_path / "out" / "report.json")
-    assert [entry["step"] for entry in report["documents"]["stages"]] == ["read", "language", "rules", "duplicates"]
+    assert [entry["step"] for entry in report["documents"]["stages"]] == [
+        "read", "language", "rules", "repairs", "duplicates",
+    ]  # fmt: skip
     assert [entry["documents"] for entry in report["documents"]["stages"]][-1] == 8
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "language not wanted" in page
     assert "Karavanen" in page
     assert not (tmp_path / "out" / "work").exists()
+
+
+def test_texts_are_repaired_before_copies_are_looked_for(tmp_path: Path, curate: Curate) -> None:
+    good = sentences(3)
+    link = "https://example.com/of/a/page"
+    write_jsonl(
+        tmp_path / "a.jsonl", [good[0], good[1].replace(" walked", "\u200b  walked"), f"{link}\n{good[0]}", good[2]]
+    )
+    curate({"path": "a.jsonl"})
+    out = tmp_path / "out"
+    kept = [(row["text"], row["repairs"]) for row in rows(out, "kept")]
+    assert kept == [(good[0], None), (good[1], "invisible characters, whitespace"), (good[2], None)]
+    gone = rows(out, "rejected")
+    assert [(row["text"], row["repairs"], row["reason"]) for row in gone] == [(good[0], "URL lines", "exact copy")]
+    assert read_json(out / "report.json")["repaired"] == [
+        {"repair": "invisible characters", "documents": 1},
+        {"repair": "whitespace", "documents": 1},
+    ]
+    assert "What was repaired" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_parallel_text_is_written_by_pair_of_languages_without_copies(tmp_path: Path, curate: Curate) -> None:
