@@ -28,8 +28,9 @@ from caravan.core.progress import track
 from caravan.curate.kernels import measure
 from caravan.curate.language import Identifier, LanguageStep
 from caravan.curate.pairs import PairStep, read_pairs
-from caravan.curate.readers import Broken, BrokenFileError, Damage, read_documents
+from caravan.curate.readers import read_documents
 from caravan.curate.repairs import RepairStep
+from caravan.curate.rows import Broken, BrokenFileError, Damage
 from caravan.curate.rules import RuleStep
 from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
 from caravan.curate.signatures import sign

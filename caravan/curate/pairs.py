@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from caravan.core.errors import DataError
 from caravan.curate.language import Identifier
-from caravan.curate.readers import KEY_BITS, BrokenFileError, Damage, parquet_batches, valid_text
+from caravan.curate.readers import KEY_BITS, parquet_batches, valid_text
+from caravan.curate.rows import BrokenFileError, Damage
 from caravan.curate.shards import PAIR_SCHEMA, Shard
 from caravan.curate.steps import Verdict, verdict_of
 from caravan.recipe.curate import PairLimits, PairSource

@@ -1,12 +1,10 @@
-"""Read documents from Parquet, JSONL and plain text, batch by batch; what cannot be read is named, not hidden."""
+"""Read documents from Parquet, JSONL, text and web archives, batch by batch; what cannot be read is named."""
 
 from __future__ import annotations
 
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,54 +12,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from caravan.core.errors import DataError
+from caravan.curate.archives import archive_rows
+from caravan.curate.rows import LONGEST, BrokenFileError, Damage, Row
 from caravan.curate.shards import DOCUMENT_SCHEMA, Shard, format_of
 from caravan.recipe.curate import TextSource
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 8 << 20
-LONGEST_LINE = 256 << 20
 SNIFFED_BYTES = 8192
 KEY_BITS = 40
-LISTED = 1000
-
-
-class Broken(NamedTuple):
-    """A row that was set aside, or, without a row, a whole file."""
-
-    file: str
-    row: int | None
-    problem: str
-
-
-class Row(NamedTuple):
-    """A document as a file has it; `row` counts from 1."""
-
-    row: int
-    text: str
-    id: str | None = None
-    language: str | None = None
-    source: str | None = None
-
-
 ROW_SCHEMA = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in Row._fields])
-
-
-class BrokenFileError(Exception):
-    """A file, or the rest of it, cannot be read."""
-
-
-@dataclass
-class Damage:
-    """Broken rows of a shard: all are counted, the first LISTED are listed."""
-
-    name: str
-    rows: int = 0
-    listed: list[Broken] = field(default_factory=list)
-
-    def add(self, row: int, problem: str) -> None:
-        self.rows += 1
-        if len(self.listed) < LISTED:
-            self.listed.append(Broken(self.name, row, problem))
 
 
 def read_documents(shard: Shard, damage: Damage) -> Iterator[pa.RecordBatch]:
@@ -80,6 +40,8 @@ def read_documents(shard: Shard, damage: Damage) -> Iterator[pa.RecordBatch]:
             batches = _in_batches(_json_rows(shard, source, damage))
         case "text":
             batches = _in_batches(_text_rows(shard, source, damage))
+        case "warc":
+            batches = _in_batches(archive_rows(shard, damage))
     for batch in batches:
         yield _documents(shard, batch)
 
@@ -221,34 +183,40 @@ def _lines(shard: Shard) -> Iterator[tuple[int, bytes]]:
     """Numbered lines of a file, compressed or not.
 
     Raises:
-        BrokenFileError: binary data, a damaged compressed stream, or a line of more than LONGEST_LINE bytes.
+        BrokenFileError: binary data, a damaged compressed stream, or a line of more than LONGEST bytes.
     """
     try:
         with io.BufferedReader(pa.input_stream(str(shard.path), compression="detect")) as stream:
             if b"\0" in stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]:
                 raise BrokenFileError("binary data, not text in UTF-8")
             number = 0
-            while line := stream.readline(LONGEST_LINE):
+            while line := stream.readline(LONGEST):
                 number += 1
-                if len(line) == LONGEST_LINE:
-                    raise BrokenFileError(f"line {number} is longer than {LONGEST_LINE:,} bytes")
+                if len(line) == LONGEST:
+                    raise BrokenFileError(f"line {number} is longer than {LONGEST:,} bytes")
                 yield number, line
     except (pa.ArrowException, OSError) as error:
         raise BrokenFileError(_first_line(error)) from error
 
 
 def _in_batches(rows: Iterator[Row]) -> Iterator[pa.RecordBatch]:
-    """Batches of at most BATCH_ROWS rows and about BATCH_BYTES bytes."""
+    """Batches of at most BATCH_ROWS rows and about BATCH_BYTES bytes; rows before a break are not lost with it."""
     held: list[Row] = []
     size = 0
-    for row in rows:
-        held.append(row)
-        size += len(row.text)
-        if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield _batch(held)
-            held, size = [], 0
+    broken: BrokenFileError | None = None
+    try:
+        for row in rows:
+            held.append(row)
+            size += len(row.text)
+            if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
+                yield _batch(held)
+                held, size = [], 0
+    except BrokenFileError as error:
+        broken = error
     if held:
         yield _batch(held)
+    if broken:
+        raise broken
 
 
 def _batch(rows: list[Row]) -> pa.RecordBatch:

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from caravan.curate.readers import Broken
+from caravan.curate.rows import Broken
 
 SAMPLES = 3
 SAMPLE_CHARACTERS = 200

@@ -21,8 +21,9 @@ from caravan.recipe.samples import SamplesConfig
 
 SPOOL_ROWS = 50_000
 MEGABYTE = 1 << 20
-SUFFIXES: dict[str, Literal["parquet", "jsonl", "text"]] = {
+SUFFIXES: dict[str, Literal["parquet", "jsonl", "text", "warc"]] = {
     ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "text", ".text": "text",
+    ".warc": "warc", ".wet": "warc",
 }  # fmt: skip
 COMPRESSED = (".gz", ".zst", ".bz2")
 
@@ -108,7 +109,7 @@ def _file(path: Path, source: TextSource | PairSource, language: str | None, ctx
     return Shard(path, name, source, language, size=state.st_size, modified=state.st_mtime_ns)
 
 
-def format_of(path: Path, source: TextSource | PairSource | None) -> Literal["parquet", "jsonl", "text"]:
+def format_of(path: Path, source: TextSource | PairSource | None) -> Literal["parquet", "jsonl", "text", "warc"]:
     """How a file is read: as the source says, else by its suffix."""
     if not isinstance(source, TextSource):
         return "parquet"
@@ -122,7 +123,7 @@ def format_of(path: Path, source: TextSource | PairSource | None) -> Literal["pa
             where=str(path),
             expected=f"a suffix of {' '.join(SUFFIXES)}, or `format` in the recipe",
             got=path.suffix or "no suffix",
-            fix="add `format: text`, `jsonl` or `parquet` to this source",
+            fix="add `format: text`, `jsonl`, `parquet` or `warc` to this source",
         )
     return kind
 

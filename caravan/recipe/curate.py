@@ -17,7 +17,7 @@ class SampleText(Section):
 
 
 class TextSource(Section):
-    """Monolingual text in Parquet, JSONL or plain files."""
+    """Monolingual text in Parquet, JSONL, plain files or web archives (WARC, WET)."""
 
     path: str = Field(
         description="files, as a path or glob; `{language}` in it stands for each language of the run, then known"
@@ -27,7 +27,9 @@ class TextSource(Section):
     language_column: str | None = Field(None, description="column of each row's language, where known")
     id: str | None = Field(None, description="column of the id; default: file and row")
     source_column: str | None = Field(None, description="column that says where a row is from; default: the file")
-    format: Literal["parquet", "jsonl", "text"] | None = Field(None, description="default: by the file's suffix")
+    format: Literal["parquet", "jsonl", "text", "warc"] | None = Field(
+        None, description="default: by the file's suffix"
+    )
     documents: Literal["line", "file"] = Field("line", description="in plain text: what makes one document")
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import pytest
 from caravan.core.errors import DataError
 from caravan.curate.language import Identifier
 from caravan.curate.pairs import PairStep, read_pairs
-from caravan.curate.readers import Damage
+from caravan.curate.rows import Damage
 from caravan.curate.shards import PAIR_SCHEMA, Shard
 from caravan.recipe.curate import LanguageRule, PairLimits, PairSource
 from tests.curate.conftest import write_parquet

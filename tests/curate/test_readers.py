@@ -10,7 +10,8 @@ import pytest
 
 from caravan.core.errors import DataError
 from caravan.curate import readers
-from caravan.curate.readers import BrokenFileError, Damage, read_documents
+from caravan.curate.readers import read_documents
+from caravan.curate.rows import LISTED, BrokenFileError, Damage
 from caravan.curate.shards import Shard
 from caravan.recipe.curate import TextSource
 from tests.curate.conftest import write_jsonl, write_parquet
@@ -124,7 +125,7 @@ def test_a_truncated_gzip_is_a_broken_file(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LONGEST_LINE", 100)
+    monkeypatch.setattr(readers, "LONGEST", 100)
     with pytest.raises(BrokenFileError, match="line 1 is longer"):
         read(write_jsonl(tmp_path / "a.jsonl", ["x" * 200]))
 
@@ -141,4 +142,4 @@ def test_the_list_of_broken_rows_is_bounded_but_not_their_number(tmp_path: Path)
     path.write_text('{"text": "good"}\n' + "broken\n" * 1500)
     damage = read(path)[1]
     assert damage.rows == 1500
-    assert len(damage.listed) == readers.LISTED
+    assert len(damage.listed) == LISTED

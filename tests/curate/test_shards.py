@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from caravan.core.errors import DataError
-from caravan.curate.readers import Damage, read_documents
+from caravan.curate.readers import read_documents
+from caravan.curate.rows import Damage
 from caravan.curate.shards import Shard, cut, fingerprint, plan
 from caravan.recipe.curate import TextSource
 from tests.curate.conftest import configuration, context, write_jsonl, write_parquet
