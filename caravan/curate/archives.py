@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -54,7 +55,7 @@ class _Source:
         self.stream = pa.input_stream(str(shard.path), compression="detect")
         self.position, self.end = 0, b""
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = MOST_READ) -> bytes:
         # By little: where the stream breaks, what this one call had decompressed is lost.
         data: bytes = self.stream.read(min(size, MOST_READ))
         self.position += len(data)
@@ -63,6 +64,12 @@ class _Source:
 
     def tell(self) -> int:
         return self.position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        raise io.UnsupportedOperation("an archive is read from its start to its end")
+
+    def close(self) -> None:
+        self.stream.close()
 
 
 def _is_page(record: WarcRecord) -> bool:
@@ -73,5 +80,8 @@ def _text(record: WarcRecord) -> str:
     data = record.reader.read()
     if record.record_type == WarcRecordType.conversion:
         return str(data.decode()).strip()
-    page = bytes_to_str(data, record.http_charset or detect_encoding(data))
+    try:
+        page = bytes_to_str(data, record.http_charset or detect_encoding(data) or "utf-8")
+    except LookupError:  # no such charset
+        page = bytes_to_str(data, detect_encoding(data) or "utf-8")
     return str(extract_plain_text(page, main_content=True, alt_texts=False, preserve_formatting=True)).strip()

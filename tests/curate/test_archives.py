@@ -54,6 +54,8 @@ def test_of_pages_the_main_text_is_read_whatever_their_encoding(tmp_path: Path) 
         record("warcinfo", b"software: x", 0, "application/warc-fields"),
         page(PAGE.encode("latin-1"), 1, html),
         page(gzip.compress(PAGE.encode()), 2, "Content-Type: text/html", "Content-Encoding: gzip"),
+        page(PAGE.encode(), 5, "Content-Type: text/html; charset=no-such-thing"),
+        page(b"", 6, "Content-Type: text/html"),
         page(b"\x89PNG", 3, "Content-Type: image/png"),
         page(PAGE.encode(), 4, "Content-Type: text/html", status="404 Not Found"),
     ]
@@ -62,6 +64,7 @@ def test_of_pages_the_main_text_is_read_whatever_their_encoding(tmp_path: Path) 
     assert [(row["text"], row["id"], row["source"]) for row in found] == [
         (PROSE, "<urn:uuid:1>", "http://example.com/1"),
         (PROSE, "<urn:uuid:2>", "http://example.com/2"),
+        (PROSE, "<urn:uuid:5>", "http://example.com/5"),
     ]
     assert (damage.rows, problem) == (0, "")
 
