@@ -14,7 +14,10 @@ from tempfile import TemporaryDirectory
 
 from caravan.samples.world import Split
 
-DRAWN = 120  # espeak-ng lists at most 349 voices and languages in all
+DRAWN = 2000
+# Below espeak-ng's data. It lists at most 349 of the voices in its own folder, languages included; a variant named by
+# its path need not be listed.
+_DRAWN_FOLDER = "drawn"
 _SHIPPED = (
     "m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f5", "klatt", "klatt2", "klatt4", "klatt6",
     "Alex", "Alicia", "Andrea", "Andy", "Annie", "Denis", "Diogo", "Gene", "Gene2", "Henrique", "Hugo", "Jacky", "Lee",
@@ -24,10 +27,26 @@ _SHIPPED = (
     "pedro", "quincy", "rob", "robert", "sandro", "shelby", "travis", "victor", "zac",
 )  # fmt: skip
 VOICES: dict[Split, tuple[str, ...]] = {
-    "train": (*_SHIPPED, *(f"drawn{number}" for number in range(DRAWN))),
+    "train": (*_SHIPPED, *(f"{_DRAWN_FOLDER}{number}" for number in range(DRAWN))),
     "validation": ("m8", "klatt3", "linda"),
     "test": ("f4", "ed", "adam", "steph"),
 }
+
+
+def choose_voice(rng: random.Random, split: Split) -> str:
+    """A voice of the split; in training a drawn one every other time."""
+    return rng.choice(_SHIPPED if split == "train" and rng.random() < 0.5 else VOICES[split])
+
+
+def voice_for(data: Path, language: str, voice: str) -> str:
+    """What espeak-ng calls a voice in a language; a drawn one is written below `data` where it is not there yet."""
+    if not voice.startswith(_DRAWN_FOLDER):
+        return f"{language}+{voice}"
+    file = data / _DRAWN_FOLDER / voice
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(drawn_voice(voice))
+    return f"{language}+../../{_DRAWN_FOLDER}/{voice}"
 
 
 def drawn_voice(name: str) -> str:
@@ -61,18 +80,16 @@ def _resonances(rng: random.Random) -> Iterator[str]:
 
 @contextmanager
 def espeak_data() -> Iterator[Path]:
-    """A folder like espeak-ng's own that knows the drawn voices too; gone afterwards."""
+    """A folder like espeak-ng's own in which drawn voices can be written; gone afterwards."""
     import espeakng_loader
 
     shipped = Path(espeakng_loader.get_data_path())
     with TemporaryDirectory(prefix="caravan-voices-") as folder:
         data = Path(folder, "espeak-ng-data")
+        # Folders of its own where a path to a drawn voice goes through: a link would lead it astray.
         variants = data / "voices" / "!v"
         variants.mkdir(parents=True)
-        for entry in shipped.iterdir():
+        for entry in (*shipped.iterdir(), *(shipped / "voices" / "!v").iterdir()):
             if entry.name != "voices":
-                (data / entry.name).symlink_to(entry)
-        for voice in (voice for voices in VOICES.values() for voice in voices):
-            made = shipped / "voices" / "!v" / voice
-            (variants / voice).write_bytes(made.read_bytes() if made.exists() else drawn_voice(voice).encode())
+                (data if entry.parent == shipped else variants).joinpath(entry.name).symlink_to(entry)
         yield data

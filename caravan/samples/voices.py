@@ -26,7 +26,7 @@ from typing import TypeVar
 import numpy as np
 
 from caravan.core.errors import CaravanError, MissingDependencyError
-from caravan.samples.speakers import VOICES, espeak_data
+from caravan.samples.speakers import choose_voice, espeak_data, voice_for
 from caravan.samples.world import Split
 
 SAMPLE_RATE = 16_000
@@ -58,7 +58,7 @@ def draw_utterance(rng: random.Random, text: str, language: str, split: Split) -
     noise = level * 10 ** (-rng.uniform(18, 40) / 20) if rng.random() < 0.5 else 0.0
     wider = 15 if split == "train" else 0
     rate, pitch = rng.randint(140 - wider, 190 + wider), rng.randint(35 - wider, 65 + wider)
-    return Utterance(text, language, rng.choice(VOICES[split]), rate, pitch, level, noise, rng.getrandbits(32))
+    return Utterance(text, language, choose_voice(rng, split), rate, pitch, level, noise, rng.getrandbits(32))
 
 
 def finish(samples: bytes, utterance: Utterance) -> bytes:
@@ -97,6 +97,7 @@ class _Worker:
     """One espeak-ng process with a queue of one batch."""
 
     def __init__(self, data: Path) -> None:
+        self._data = data
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_ESPEAK), str(data)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -113,8 +114,9 @@ class _Worker:
         """Start on a batch; `answer` collects it."""
         assert self._process.stdin is not None
         self._asked = utterances
-        lines = [[f"{_LANGUAGE_VOICES.get(u.language, u.language)}+{u.voice}", u.rate, u.pitch, u.text]
-                 for u in utterances]  # fmt: skip
+        languages = (_LANGUAGE_VOICES.get(u.language, u.language) for u in utterances)
+        lines = [[voice_for(self._data, language, u.voice), u.rate, u.pitch, u.text]
+                 for language, u in zip(languages, utterances, strict=True)]  # fmt: skip
         try:
             self._process.stdin.write(json.dumps(lines).encode() + b"\n")
             self._process.stdin.flush()

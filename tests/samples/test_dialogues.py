@@ -9,7 +9,7 @@ from caravan.core.errors import RecipeError
 from caravan.recipe.samples import SamplesConfig
 from caravan.records import LANGUAGES, AudioPart, Dialogue, ImagePart
 from caravan.samples.dialogues import Plan, cells_of, plan_clip, plan_dialogue
-from caravan.samples.voices import VOICES
+from caravan.samples.speakers import VOICES
 from caravan.samples.words import words
 from caravan.samples.world import COMBINATIONS, HANDS_OF, SPLITS, SPOKEN, STYLES_OF, Split
 

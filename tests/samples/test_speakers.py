@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from caravan.samples.speakers import DRAWN, VOICES, drawn_voice, espeak_data
+from caravan.samples.speakers import DRAWN, VOICES, choose_voice, drawn_voice, espeak_data, voice_for
+from caravan.samples.world import stream
 
 espeakng_loader = pytest.importorskip("espeakng_loader")
 SHIPPED = Path(espeakng_loader.get_data_path())
@@ -15,7 +16,7 @@ SHIPPED = Path(espeakng_loader.get_data_path())
 
 def test_a_drawn_voice_is_a_function_of_its_name() -> None:
     files = [drawn_voice(f"drawn{number}") for number in range(DRAWN)]
-    assert files == [drawn_voice(f"drawn{number}") for number in range(DRAWN)]
+    assert files[:9] == [drawn_voice(f"drawn{number}") for number in range(9)]
     bodies = {file.split("\n", 2)[2] for file in files}
     assert len(bodies) == DRAWN
 
@@ -31,13 +32,22 @@ def test_a_drawn_voice_keeps_to_what_a_tract_can_do() -> None:
         assert 55 <= low < high
 
 
-def test_the_folder_holds_every_voice_and_leaves_nothing_behind() -> None:
+def test_a_drawn_voice_is_written_when_it_is_asked_for_and_nothing_is_left_behind() -> None:
     with espeak_data() as data:
-        variants = data / "voices" / "!v"
-        assert {entry.name for entry in variants.iterdir()} == {voice for voices in VOICES.values() for voice in voices}
-        assert (variants / "m1").read_bytes() == (SHIPPED / "voices" / "!v" / "m1").read_bytes()
         assert (data / "phontab").read_bytes() == (SHIPPED / "phontab").read_bytes()
+        assert voice_for(data, "de", "m1") == "de+m1"
+        assert (data / "voices" / "!v" / "m1").read_bytes() == (SHIPPED / "voices" / "!v" / "m1").read_bytes()
+        variant = voice_for(data, "de", "drawn9").removeprefix("de+")
+        assert (data / "voices" / "!v" / variant).read_text() == drawn_voice("drawn9")
+        assert [file.name for file in (data / "drawn").iterdir()] == ["drawn9"]
     assert not data.parent.exists()
+
+
+def test_half_of_the_training_voices_are_drawn_and_none_of_the_others() -> None:
+    rng = stream("voices")
+    drawn = {split: [choose_voice(rng, split).startswith("drawn") for _ in range(2000)] for split in VOICES}
+    assert 0.42 < sum(drawn["train"]) / 2000 < 0.55
+    assert not any(drawn["validation"] + drawn["test"])
 
 
 def test_every_voice_that_is_not_drawn_is_shipped() -> None:

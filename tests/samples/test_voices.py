@@ -11,7 +11,8 @@ import pytest
 
 from caravan.core.errors import CaravanError, MissingDependencyError
 from caravan.samples import voices
-from caravan.samples.voices import VOICES, Utterance, draw_utterance, speak
+from caravan.samples.speakers import VOICES
+from caravan.samples.voices import Utterance, draw_utterance, speak
 from caravan.samples.world import SPLITS, SPOKEN, stream
 
 HELLO = Utterance("What month comes after May?", "en", "m3", seed=1)
@@ -25,7 +26,7 @@ def decoded(data: bytes) -> np.ndarray:
 
 def test_every_language_and_voice_speaks_audibly() -> None:
     utterances = [Utterance("2, 3, 4", code, "m1") for code in SPOKEN]
-    utterances += [replace(HELLO, voice=voice) for split in SPLITS for voice in VOICES[split]]
+    utterances += [replace(HELLO, voice=voice) for split in SPLITS for voice in VOICES[split][:100]]
     said = list(speak((utterance, utterance) for utterance in utterances))
     assert [utterance for utterance, _ in said] == utterances
     for utterance, data in said:

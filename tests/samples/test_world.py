@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from caravan.records import LANGUAGES
 from caravan.samples.questions import CONCEPTS
-from caravan.samples.voices import VOICES
+from caravan.samples.speakers import VOICES
 from caravan.samples.world import (
     ADDENDS,
     COLOURS,
