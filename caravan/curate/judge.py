@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from caravan.core.errors import DataError
 from caravan.core.files import atomic_path
 from caravan.core.progress import track
-from caravan.curate.kernels import measure
+from caravan.curate.chinese import ChineseStep
 from caravan.curate.language import Identifier, LanguageStep
 from caravan.curate.pairs import PairStep, read_pairs
 from caravan.curate.readers import read_documents
@@ -34,12 +34,12 @@ from caravan.curate.rows import Broken, BrokenFileError, Damage
 from caravan.curate.rules import RuleStep
 from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
 from caravan.curate.signatures import sign
-from caravan.curate.steps import REPAIRS, VERDICT_FIELDS, Step, judge_all
+from caravan.curate.steps import REPAIRS, VARIANT, VERDICT_FIELDS, Step, judge_all
 from caravan.recipe.curate import CurateConfig
 
 DAMAGE = b"damage"
 KILOBYTE = 1 << 10
-STEPS = (LanguageStep.name, RuleStep.name, RepairStep.name)
+STEPS = (LanguageStep.name, ChineseStep.name, RuleStep.name, RepairStep.name)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,12 @@ class Judge:
         return cls(
             config,
             languages,
-            document_steps=[LanguageStep(identifier), RuleStep(config), RepairStep(config)],
+            document_steps=[
+                LanguageStep(identifier),
+                ChineseStep(config.language),
+                RuleStep(config),
+                RepairStep(config),
+            ],
             pair_steps=[PairStep(config.pairs, identifier)],
         )
 
@@ -68,7 +73,7 @@ class Judge:
             return pa.schema([*PAIR_SCHEMA, *VERDICT_FIELDS])
         bands = pa.list_(pa.uint64(), self.config.duplicates.bands)
         signature = [pa.field("hash", pa.uint64()), pa.field("bands", bands)]
-        return pa.schema([*DOCUMENT_SCHEMA, REPAIRS, *VERDICT_FIELDS, *signature])
+        return pa.schema([*DOCUMENT_SCHEMA, VARIANT, REPAIRS, *VERDICT_FIELDS, *signature])
 
     def judge(self, shard: Shard, target: Path) -> Broken | None:
         """Read a shard, judge every row and write them all; returns the file if it is broken.
@@ -101,8 +106,9 @@ class Judge:
                 yield judge_all(self.pair_steps, batch)
         else:
             for batch in read_documents(shard, damage):
-                read = batch.append_column(REPAIRS, pa.nulls(batch.num_rows, REPAIRS.type))
-                yield self._signed(judge_all(self.document_steps, read))
+                for column in (VARIANT, REPAIRS):
+                    batch = batch.append_column(column, pa.nulls(batch.num_rows, column.type))
+                yield self._signed(judge_all(self.document_steps, batch))
 
     def _signed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Append what deduplication compares; null for rows that were dropped."""
@@ -148,7 +154,7 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
     if not todo:
         return
     judge = Judge.build(config, languages)
-    _compile_once()
+    _compile_once(judge)
     workers = min(config.workers or len(os.sched_getaffinity(0)), len(todo))
     with track("curate", sum(shard.size for shard in todo) // KILOBYTE, "kB") as bar:
         if workers <= 1:
@@ -168,11 +174,13 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
                 raise
 
 
-def _compile_once() -> None:
+def _compile_once(judge: Judge) -> None:
     """Compile the kernels into numba's cache, where the processes of a pool find them."""
-    text, one = pa.array(["."]), np.ones(1, np.int32)
-    measure(text, one)
-    sign(text, one, bands=1, rows=1)
+    row = {"key": 0, "id": "", "text": ".", "language": judge.languages[0], "source": ""}
+    batch = pa.RecordBatch.from_pylist([row], pa.schema([*DOCUMENT_SCHEMA, VARIANT, REPAIRS]))
+    for step in judge.document_steps:
+        step.judge(batch)
+    sign(batch["text"], np.ones(1, np.int32), bands=1, rows=1)
 
 
 _here: list[Judge] = []

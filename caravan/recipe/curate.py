@@ -86,8 +86,20 @@ class LanguageRule(Section):
     )
     contradiction_characters: NonNegativeInt = Field(40, description="... and the text at least this long")
     restrict: bool = Field(False, description="choose among the run's languages only")
-    characters: PositiveInt = Field(1000, description="characters looked at, from the start of a document")
+    window: PositiveInt = Field(
+        400, description="bytes looked at in each of three places of a longer document: its start, middle and end"
+    )
     short: NonNegativeInt = Field(100, description="up to this many characters both identifiers vote")
+    min_line_share: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="least share of a document's characters in lines of its language; 0: lines are not read",
+    )
+    line_characters: PositiveInt = Field(40, description="... counting lines of at least this many characters")
+    chinese: Literal["any", "simplified", "traditional"] = Field(
+        "any", description="the way of writing Chinese that is wanted; each text's own is in the column `variant`"
+    )
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -25,6 +25,11 @@ def identifier() -> Identifier:
     return Identifier(WANTED, LanguageRule())
 
 
+def guess(identifier: Identifier, text: str) -> tuple[str, float]:
+    (language,), (probability,) = identifier.identify(pa.array([text]))
+    return str(language), float(probability)
+
+
 def judge(identifier: Identifier, *rows: tuple[str, str | None]) -> tuple[list[str | None], list[str | None]]:
     texts, languages = zip(*rows, strict=True)
     batch = pa.RecordBatch.from_pydict({"text": list(texts), "language": pa.array(languages, pa.string())})
@@ -33,16 +38,16 @@ def judge(identifier: Identifier, *rows: tuple[str, str | None]) -> tuple[list[s
 
 
 def test_a_short_sentence_of_each_language_is_recognised(identifier: Identifier) -> None:
-    assert {language: identifier.identify(text)[0] for language, text in TEXT.items()} == {code: code for code in TEXT}
+    assert identifier.identify(pa.array(TEXT.values()))[0].tolist() == list(TEXT)
 
 
 def test_lines_are_read_as_one_text(identifier: Identifier) -> None:
-    assert identifier.identify("Heute Morgen\ntrinke ich\nTee.")[0] == "de"
+    assert guess(identifier, "Heute Morgen\ntrinke ich\nTee.")[0] == "de"
 
 
 def test_text_without_letters_has_no_language_of_its_own(identifier: Identifier) -> None:
-    language, probability = identifier.identify("")
-    assert probability < 0.5, language
+    assert guess(identifier, "")[1] < 0.5
+    assert guess(identifier, "12 + 30 = 42")[1] < 0.5
 
 
 def test_unknown_language_is_found_and_what_is_not_wanted_goes(identifier: Identifier) -> None:
@@ -63,4 +68,26 @@ def test_a_stated_language_outside_the_run_goes(identifier: Identifier) -> None:
 
 def test_restricted_to_the_wanted_languages_nothing_else_is_answered() -> None:
     identifier = Identifier(("en", "de"), LanguageRule(restrict=True))
-    assert identifier.identify(SWEDISH)[0] in ("en", "de")
+    assert guess(identifier, SWEDISH)[0] in ("en", "de")
+
+
+def test_a_long_text_is_looked_at_in_three_places() -> None:
+    identifier = Identifier(WANTED, LanguageRule(window=200))
+    assert guess(identifier, ENGLISH * 3 + SWEDISH * 40)[0] == "sv"
+
+
+@pytest.mark.parametrize(("share", "reason"), [(0.7, "lines in other languages"), (0.3, None), (0.0, None)])
+def test_a_text_of_mixed_lines_goes_where_its_own_language_has_too_few(share: float, reason: str | None) -> None:
+    identifier = Identifier(WANTED, LanguageRule(min_line_share=share, contradiction=1))
+    mixed = "\n".join([ENGLISH, SWEDISH, "OK", ENGLISH, ENGLISH, SWEDISH])
+    batch = pa.RecordBatch.from_pydict({"text": [mixed, ENGLISH], "language": ["en", "en"]})
+    verdict = LanguageStep(identifier).judge(batch)
+    assert verdict.reason.to_pylist() == [reason, None]
+    assert [value for value in verdict.value.to_pylist() if value] == (
+        [pytest.approx(0.63, abs=0.03)] if reason else []
+    )
+
+
+def test_a_text_of_short_lines_is_not_measured_by_them() -> None:
+    identifier = Identifier(WANTED, LanguageRule(min_line_share=0.9))
+    assert judge(identifier, ("Yes\nNo\nBread\nWater", "en"))[1] == [None]

@@ -44,7 +44,8 @@ def test_text_becomes_a_corpus_by_language_with_a_reject_stream_and_a_report(tmp
     kept = rows(tmp_path / "out", "kept")
     assert [row["text"] for row in kept if row["language"] == "en"] == good
     assert [row["text"] for row in kept if row["language"] in ("de", "zh")] == [GERMAN, CHINESE]
-    assert kept[0].keys() == {"id", "text", "language", "source", "repairs"}
+    assert kept[0].keys() == {"id", "text", "language", "source", "variant", "repairs"}
+    assert [row["variant"] for row in kept if row["language"] == "zh"] == ["zh-Hans"]
     rejected = {row["id"]: row for row in rows(tmp_path / "out", "rejected")}
     assert {name: row["reason"] for name, row in rejected.items()} == {
         "text/a.jsonl#7": "symbols",
@@ -57,7 +58,7 @@ def test_text_becomes_a_corpus_by_language_with_a_reject_stream_and_a_report(tmp
     assert counts["languages"] == {"en": 6, "de": 1, "zh": 1}
     report = read_json(tmp_path / "out" / "report.json")
     assert [entry["step"] for entry in report["documents"]["stages"]] == [
-        "read", "language", "rules", "repairs", "duplicates",
+        "read", "language", "chinese", "rules", "repairs", "duplicates",
     ]  # fmt: skip
     assert [entry["documents"] for entry in report["documents"]["stages"]][-1] == 8
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
