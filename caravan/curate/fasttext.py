@@ -28,10 +28,11 @@ CENTROIDS = 256
 NGRAM_OFFSET, NGRAM_PRIME = np.uint32(2166136261), np.uint32(16777619)
 OPEN, CLOSE = 60, 62  # < and > around a word
 PIECES = 3
-EPSILON = np.float32(1e-5)
+EPSILON = 1e-5  # fastText adds it to each decision
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 
 
@@ -205,12 +206,8 @@ def label_tree(counts: list[int]) -> Ints:
 def _word_table(words: list[bytes]) -> tuple[Hashes, Ints]:
     size = 1 << (4 * len(words)).bit_length()
     keys, rows = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
-    for row, word in enumerate(words):
-        key = hash_word(np.frombuffer(word, np.uint8), 0, len(word))
-        slot = int(key) & (size - 1)
-        while rows[slot] >= 0:
-            slot = (slot + 1) & (size - 1)
-        keys[slot], rows[slot] = key, row
+    data, offsets = buffers(pa.array(words, pa.large_binary()))
+    _fill_table(data, offsets, keys, rows)
     return keys, rows
 
 
@@ -221,6 +218,17 @@ def hash_word(data: Bytes, start: int, end: int) -> np.uint64:
     for i in range(start, end):
         h = (h ^ np.uint64(data[i])) * FNV_PRIME
     return h
+
+
+@njit(nogil=True, cache=True)
+def _fill_table(data: Bytes, offsets: npt.NDArray[np.int64], keys: Hashes, rows: Ints) -> None:
+    """Enter each word and its row into a table with open addressing."""
+    for row in range(len(offsets) - 1):
+        key = hash_word(data, offsets[row], offsets[row + 1])
+        slot = np.int64(key & np.uint64(len(keys) - 1))
+        while rows[slot] >= 0:
+            slot = (slot + 1) & (len(keys) - 1)
+        keys[slot], rows[slot] = key, row
 
 
 @njit(inline="always")
@@ -299,19 +307,18 @@ def _add_words(hidden: Floats, data: Bytes, start: int, end: int, word: Bytes, k
 
 
 @njit(nogil=True, cache=True)
-def _walk_tree(hidden: Floats, nodes: Floats, children: Ints, score: Floats, out: Floats) -> None:
+def _walk_tree(hidden: Floats, nodes: Floats, children: Ints, reached: Doubles, out: Floats) -> None:
     """Probability of each label: the product of the decisions on the way to it from the root, the last node."""
     many = len(out)
-    score[2 * many - 2] = 0.0
+    reached[2 * many - 2] = 1.0
     for node in range(many - 2, -1, -1):
         z = np.float32(0)
         for d in range(len(hidden)):
             z += nodes[node, d] * hidden[d]
-        yes = np.float32(1 / (1 + np.exp(-z)))
-        score[children[node, 0]] = score[many + node] + np.log(1 - yes + EPSILON)
-        score[children[node, 1]] = score[many + node] + np.log(yes + EPSILON)
-    for label in range(many):
-        out[label] = np.exp(score[label])
+        yes = 1 / (1 + np.exp(-z))
+        reached[children[node, 0]] = reached[many + node] * (1 - yes + EPSILON)
+        reached[children[node, 1]] = reached[many + node] * (yes + EPSILON)
+    out[:] = reached[:many]
 
 
 @njit(nogil=True, cache=True)
@@ -325,7 +332,7 @@ def _predict(
     out: Floats,
 ) -> None:
     """Fill the probability of each label for each text [n, L]."""
-    hidden, score = np.empty(known.vectors.shape[1], np.float32), np.empty(2 * out.shape[1] - 1, np.float32)
+    hidden, reached = np.empty(known.vectors.shape[1], np.float32), np.empty(2 * out.shape[1] - 1)
     longest_text = (offsets[1:] - offsets[:-1]).max()
     word = np.empty(longest_text + 2, np.uint8)
     for row in range(len(offsets) - 1):
@@ -347,4 +354,4 @@ def _predict(
             _add(hidden, known.vectors, known.end)
             added += 1
         hidden /= np.float32(added)
-        _walk_tree(hidden, nodes, children, score, out[row])
+        _walk_tree(hidden, nodes, children, reached, out[row])

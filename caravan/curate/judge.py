@@ -82,7 +82,8 @@ class Judge:
         """
         damage = Damage(shard.name)
         schema = self.schema(shard)
-        with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        # Read again once and then removed: fast to write rather than small.
+        with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, compression="lz4") as writer:
             good, broken = 0, None
             try:
                 for batch in self._judged(shard, damage):

@@ -314,8 +314,8 @@ def measure_rows(
 
 
 def buffers(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Bytes and offsets of a string array without nulls."""
-    texts = texts.cast(pa.large_string())
+    """Bytes and offsets of an array of strings or bytes without nulls."""
+    texts = texts.cast(pa.large_binary())
     _, offsets, data = texts.buffers()
     view = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     return np.frombuffer(data or b"", np.uint8), view

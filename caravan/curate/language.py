@@ -24,7 +24,7 @@ from caravan.recipe.curate import LanguageRule
 
 UNKNOWN = "und"
 SURE, SURE_OF_LOOK_ALIKE = 0.7, 0.9
-VOTED_ON = 1000  # characters that the second identifier sees
+VOTED_ON = 400  # characters that the second identifier sees
 LOOK_ALIKE = frozenset({"id", "ms", "gl", "pt", "es", "ca"})
 # Languages that the wanted ones are often taken for; without them in the vote, their text would pass as wanted.
 NEIGHBOURS = frozenset({"ms", "gl", "ca", "uk", "fa", "bg"})

@@ -1,0 +1,162 @@
+"""Curation side by side: language identification, rules and MinHash deduplication, end to end, on one core.
+
+    python benchmarks/curate.py CORPUS [--datatrove PYTHON] [--data-juicer PYTHON] [--copies 1 4 16] [--out FOLDER]
+
+CORPUS: a folder of Parquet files with a column `text`. A peer is measured where the Python that has it is named:
+`pip install "datatrove[processing]" "spacy[ja]" jieba pyvi pythainlp "kiwipiepy<0.22"`, `pip install py-data-juicer
+aiohttp`. Peers get a part of the corpus, as much as `--peer-mb` says; Caravan gets all of it, as many times as
+`--copies` says, each copy with its words in another order, so that copies are new documents. Rates are MB of text a CPU
+second of the process and all its children, start-up, reading and writing included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from caravan.curate.language import model_file
+
+HERE = Path(__file__).parent
+MEGABYTE = 1_000_000
+FILE_ROWS = 20_000
+NO_REPAIRS = {
+    "mojibake": False, "invisible": False, "whitespace": False, "url_lines": False, "max_word": None, "boilerplate": [],
+}  # fmt: skip
+ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+
+
+def shuffled(text: str, seed: str) -> str:
+    """The same words in another order, line by line; scripts without spaces by groups of characters."""
+    draw = random.Random(seed)
+    lines = []
+    for line in text.split("\n"):
+        words, joint = line.split(" "), " "
+        if len(line) > 40 * len(words):
+            words, joint = [line[i : i + 3] for i in range(0, len(line), 3)], ""
+        draw.shuffle(words)
+        lines.append(joint.join(words))
+    return "\n".join(lines)
+
+
+def texts_of(corpus: Path) -> Iterator[list[str]]:
+    for file in sorted(corpus.glob("*.parquet")):
+        yield pq.read_table(file, columns=["text"])["text"].to_pylist()
+
+
+def write_input(corpus: Path, out: Path, copies: int, most: float = float("inf")) -> float:
+    """Write the documents as Parquet files; returns MB of text."""
+    out.mkdir(parents=True)
+    size, number = 0.0, 0
+    for copy in range(copies):
+        for texts in texts_of(corpus):
+            for start in range(0, len(texts), FILE_ROWS):
+                part = texts[start : start + FILE_ROWS]
+                if copy:
+                    part = [shuffled(text, f"{copy} {start + index}") for index, text in enumerate(part)]
+                column = pa.array(part, pa.large_string())
+                lengths = pc.cumulative_sum(pc.binary_length(column)).to_numpy()
+                column = column.slice(0, int((lengths <= (most - size) * MEGABYTE).sum()))
+                if len(column):
+                    ids = pa.array([f"{number}-{index}" for index in range(len(column))])
+                    pq.write_table(pa.table({"id": ids, "text": column}), out / f"{number:05d}.parquet")
+                    size, number = size + pc.sum(pc.binary_length(column)).as_py() / MEGABYTE, number + 1
+    return size
+
+
+def measured(command: list[str], log: Path) -> dict[str, float]:
+    """CPU seconds of a command and all its children, wall time, and the largest resident set of one process in GB."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
+    with log.open("w") as file:
+        subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **ONE_CORE})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return {"cpu_s": cpu, "wall_s": time.time() - start, "max_rss_gb": after.ru_maxrss / 1e6}
+
+
+def caravan(source: Path, out: Path, settings: dict[str, Any]) -> list[str]:
+    recipe = {
+        "name": "benchmark",
+        "curate": {"sources": [{"path": str(source / "*.parquet"), "id": "id"}], "workers": 1, **settings},
+    }
+    path = out.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(recipe))
+    return [sys.executable, "-m", "caravan", "run", str(path), f"output={out}"]
+
+
+def peer(name: str, python: str, source: Path, out: Path) -> list[str]:
+    return [python, str(HERE / "peers" / f"{name}_curate.py"), str(source), str(out), str(model_file())]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--datatrove", help="Python that has datatrove")
+    parser.add_argument("--data-juicer", help="Python that has data-juicer")
+    parser.add_argument("--peer-mb", type=float, default=30)
+    parser.add_argument("--copies", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=given.out) as folder:
+        rows = run_all(given, Path(folder))
+    (given.out / "curate.json").write_text(json.dumps(rows, indent=2) + "\n")
+    show(rows)
+
+
+def run_all(given: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
+    """Every pipeline once, peers and Caravan in turn; what a run wrote is removed before the next."""
+    same = {"repairs": NO_REPAIRS}
+    small, small_mb = work / "small", write_input(given.corpus, work / "small", 1, given.peer_mb)
+    tasks: list[tuple[str, float, list[str]]] = []
+    for name, python in (("datatrove", given.datatrove), ("datajuicer", given.data_juicer)):
+        if python:
+            tasks.append((name, small_mb, peer(name, python, small, work / name)))
+    for copies in given.copies:
+        source = work / f"copies-{copies}"
+        size = write_input(given.corpus, source, copies)
+        tasks.append((f"caravan, {copies}x", size, caravan(source, work / f"same-{copies}", same)))
+        tasks.append(
+            (f"caravan, {copies}x, all that is on by default", size, caravan(source, work / f"all-{copies}", {}))
+        )
+    rows = []
+    for name, size, command in tasks:
+        found = measured(command, given.out / f"{name.split(',')[0]}.log")
+        rows.append({"name": name, "mb": size, **found, "mb_per_cpu_s": size / found["cpu_s"]})
+        Console(stderr=True).print(rows[-1])
+        for left in work.iterdir():
+            if left.is_dir() and left != small and not left.name.startswith("copies"):
+                shutil.rmtree(left)
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """A table; each rate also as a multiple of the peers'."""
+    peers = [row for row in rows if not row["name"].startswith("caravan")]
+    table = Table("pipeline", "MB", "CPU s", "MB a CPU s", "GB", *(f"x {row['name']}" for row in peers))
+    for row in rows:
+        ratios = (f"{row['mb_per_cpu_s'] / other['mb_per_cpu_s']:.1f}" for other in peers)
+        numbers = (f"{row['mb']:.1f}", f"{row['cpu_s']:.1f}", f"{row['mb_per_cpu_s']:.2f}", f"{row['max_rss_gb']:.2f}")
+        table.add_row(row["name"], *numbers, *ratios)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
