@@ -36,7 +36,6 @@ from caravan.curate.language import model_file
 
 HERE = Path(__file__).parent
 MEGABYTE = 1_000_000
-FILE_ROWS = 20_000
 NO_REPAIRS = {
     "mojibake": False, "invisible": False, "whitespace": False, "url_lines": False, "max_word": None, "boilerplate": [],
 }  # fmt: skip
@@ -61,23 +60,20 @@ def texts_of(corpus: Path) -> Iterator[list[str]]:
         yield pq.read_table(file, columns=["text"])["text"].to_pylist()
 
 
-def write_input(corpus: Path, out: Path, copies: int, most: float = float("inf")) -> float:
-    """Write the documents as Parquet files; returns MB of text."""
+def write_copy(corpus: Path, out: Path, copy: int, most: float = float("inf")) -> float:
+    """Write the documents as Parquet files, up to so many MB; returns MB of text."""
     out.mkdir(parents=True)
-    size, number = 0.0, 0
-    for copy in range(copies):
-        for texts in texts_of(corpus):
-            for start in range(0, len(texts), FILE_ROWS):
-                part = texts[start : start + FILE_ROWS]
-                if copy:
-                    part = [shuffled(text, f"{copy} {start + index}") for index, text in enumerate(part)]
-                column = pa.array(part, pa.large_string())
-                lengths = pc.cumulative_sum(pc.binary_length(column)).to_numpy()
-                column = column.slice(0, int((lengths <= (most - size) * MEGABYTE).sum()))
-                if len(column):
-                    ids = pa.array([f"{number}-{index}" for index in range(len(column))])
-                    pq.write_table(pa.table({"id": ids, "text": column}), out / f"{number:05d}.parquet")
-                    size, number = size + pc.sum(pc.binary_length(column)).as_py() / MEGABYTE, number + 1
+    size = 0.0
+    for number, texts in enumerate(texts_of(corpus)):
+        if copy:
+            texts = [shuffled(text, f"{copy} {number} {index}") for index, text in enumerate(texts)]
+        column = pa.array(texts, pa.large_string())
+        lengths = pc.cumulative_sum(pc.binary_length(column)).to_numpy()
+        column = column.slice(0, int((lengths <= (most - size) * MEGABYTE).sum()))
+        if len(column):
+            ids = pa.array([f"{copy}-{number}-{index}" for index in range(len(column))])
+            pq.write_table(pa.table({"id": ids, "text": column}), out / f"{number:05d}.parquet", compression="zstd")
+            size += pc.sum(pc.binary_length(column)).as_py() / MEGABYTE
     return size
 
 
@@ -91,10 +87,14 @@ def measured(command: list[str], log: Path) -> dict[str, float]:
     return {"cpu_s": cpu, "wall_s": time.time() - start, "max_rss_gb": after.ru_maxrss / 1e6}
 
 
-def caravan(source: Path, out: Path, settings: dict[str, Any]) -> list[str]:
+def caravan(sources: list[Path], out: Path, settings: dict[str, Any]) -> list[str]:
     recipe = {
         "name": "benchmark",
-        "curate": {"sources": [{"path": str(source / "*.parquet"), "id": "id"}], "workers": 1, **settings},
+        "curate": {
+            "sources": [{"path": str(source / "*.parquet"), "id": "id"} for source in sources],
+            "workers": 1,
+            **settings,
+        },
     }
     path = out.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(recipe))
@@ -122,28 +122,26 @@ def main() -> None:
 
 
 def run_all(given: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
-    """Every pipeline once, peers and Caravan in turn; what a run wrote is removed before the next."""
-    same = {"repairs": NO_REPAIRS}
-    small, small_mb = work / "small", write_input(given.corpus, work / "small", 1, given.peer_mb)
+    """Every pipeline once, peers first; what a run wrote is removed before the next."""
     tasks: list[tuple[str, float, list[str]]] = []
-    for name, python in (("datatrove", given.datatrove), ("datajuicer", given.data_juicer)):
-        if python:
-            tasks.append((name, small_mb, peer(name, python, small, work / name)))
-    for copies in given.copies:
-        source = work / f"copies-{copies}"
-        size = write_input(given.corpus, source, copies)
-        tasks.append((f"caravan, {copies}x", size, caravan(source, work / f"same-{copies}", same)))
-        tasks.append(
-            (f"caravan, {copies}x, all that is on by default", size, caravan(source, work / f"all-{copies}", {}))
-        )
+    if given.datatrove or given.data_juicer:
+        part, size = work / "part", write_copy(given.corpus, work / "part", 0, given.peer_mb)
+        for name, python in (("datatrove", given.datatrove), ("datajuicer", given.data_juicer)):
+            if python:
+                tasks.append((name, size, peer(name, python, part, work / f"out-{name}")))
+    copies = [work / f"copy-{copy}" for copy in range(max(given.copies))]
+    sizes = [write_copy(given.corpus, path, copy) for copy, path in enumerate(copies)]
+    for many in given.copies:
+        size, sources = sum(sizes[:many]), copies[:many]
+        tasks.append((f"caravan, {many}x", size, caravan(sources, work / f"out-same-{many}", {"repairs": NO_REPAIRS})))
+        tasks.append((f"caravan, {many}x, with all defaults", size, caravan(sources, work / f"out-all-{many}", {})))
     rows = []
     for name, size, command in tasks:
         found = measured(command, given.out / f"{name.split(',')[0]}.log")
         rows.append({"name": name, "mb": size, **found, "mb_per_cpu_s": size / found["cpu_s"]})
         Console(stderr=True).print(rows[-1])
-        for left in work.iterdir():
-            if left.is_dir() and left != small and not left.name.startswith("copies"):
-                shutil.rmtree(left)
+        for left in work.glob("out-*/"):
+            shutil.rmtree(left)
     return rows
 
 

@@ -1,6 +1,6 @@
 """Line repairs of the documents that stay: the rules judge a text as it came, this mends what little is wrong with it.
 
-Regular expressions run in Arrow's C++ over whole columns; ftfy sees only texts in which something looks like mojibake.
+Regular expressions run in Arrow's C++, over those texts in which one pass over the bytes saw something to repair.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 import ftfy
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from caravan.curate import blemishes
 from caravan.curate.steps import REPAIRS, Verdict, verdict_of
 from caravan.recipe.curate import CurateConfig, RepairConfig
 
@@ -46,11 +48,13 @@ class RepairStep:
 
     def judge(self, batch: pa.RecordBatch) -> Verdict:
         before = text = batch["text"]
-        changed_RN = []
-        for repair in self.repairs.values():
-            repaired = repair(text, batch["language"])
-            changed_RN.append(pc.not_equal(repaired, text).to_pylist())
-            text = repaired
+        found = blemishes.marks(text, self.config.repairs.max_word or 0)
+        changed_RN: list[npt.NDArray[np.bool_]] = []
+        for mark, repair in self.repairs.values():
+            # What one repair changed, the next may have to mend.
+            worth = np.logical_or.reduce([found[:, mark], *changed_RN])
+            text, changed = _mended(text, batch["language"], repair, worth)
+            changed_RN.append(changed)
         made = [
             ", ".join(itertools.compress(self.repairs, changed)) or None for changed in zip(*changed_RN, strict=True)
         ]
@@ -68,18 +72,32 @@ class RepairStep:
         return pa.array([units[language] > 1 for language in languages.to_pylist()], pa.bool_())
 
 
-def _repairs(config: RepairConfig, unspaced: Callable[[pa.Array], pa.Array]) -> dict[str, Repair]:
-    """The repairs that the recipe wants, in their order: later ones see what earlier ones made."""
-    wanted: list[tuple[str, bool, Repair]] = [
-        ("mojibake", config.mojibake, _mojibake),
-        ("line breaks", config.whitespace, _replaced(LINE_BREAK, "\n")),
-        ("invisible characters", config.invisible, _replaced(INVISIBLE, "")),
-        ("URL lines", config.url_lines, _replaced(URL_LINES, "")),
-        ("boilerplate lines", bool(config.boilerplate), _notices(config.boilerplate)),
-        ("long words", config.max_word is not None, _long_words(config.max_word or 0, unspaced)),
-        ("whitespace", config.whitespace, _whitespace),
+def _repairs(config: RepairConfig, unspaced: Callable[[pa.Array], pa.Array]) -> dict[str, tuple[int, Repair]]:
+    """The repairs that the recipe wants, each with the mark of texts that may need it, in their order."""
+    wanted: list[tuple[str, bool, int, Repair]] = [
+        ("mojibake", config.mojibake, blemishes.MOJIBAKE, _mojibake),
+        ("line breaks", config.whitespace, blemishes.LINE_BREAK, _replaced(LINE_BREAK, "\n")),
+        ("invisible characters", config.invisible, blemishes.INVISIBLE, _replaced(INVISIBLE, "")),
+        ("URL lines", config.url_lines, blemishes.URL_LINE, _replaced(URL_LINES, "")),
+        ("boilerplate lines", bool(config.boilerplate), blemishes.ANY, _notices(config.boilerplate)),
+        ("long words", config.max_word is not None, blemishes.LONG_WORD, _long_words(config.max_word or 0, unspaced)),
+        ("whitespace", config.whitespace, blemishes.WHITESPACE, _whitespace),
     ]
-    return {name: repair for name, on, repair in wanted if on}
+    return {name: (mark, repair) for name, on, mark, repair in wanted if on}
+
+
+def _mended(
+    text: pa.Array, languages: pa.Array, repair: Repair, worth: npt.NDArray[np.bool_]
+) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    """The texts, those that are worth it repaired, and which of them changed."""
+    changed = worth.copy()
+    if worth.any():
+        mask = pa.array(worth)
+        before = text.filter(mask)
+        after = repair(before, languages.filter(mask))
+        changed[worth] = pc.not_equal(after, before).to_numpy(zero_copy_only=False)
+        text = pc.replace_with_mask(text, mask, after)
+    return text, changed
 
 
 def _replaced(pattern: str, by: str) -> Repair:
