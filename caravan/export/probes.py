@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 
-from caravan.media.audio import SAMPLE_RATE, decode_audio, encode_wav
+from caravan.media.audio import SAMPLE_RATE, decode_audio, encode_wav, levelled
 from caravan.media.image import decode_image, encode_png
 from caravan.records import AudioPart, Dialogue, ImagePart, Media, Message, Part, TextPart, dialogue_from_row
 
@@ -117,11 +117,11 @@ def _words(random: np.random.Generator) -> TextPart:
 
 
 def _tone(random: np.random.Generator) -> AudioPart:
-    """A gliding tone of one to four seconds, loud or quiet: a wrong floor of the spectrum shows in quiet ones alone."""
+    """A gliding tone of one to four seconds, or one so quiet that it is not levelled: it alone shows a wrong floor."""
     seconds = np.arange(int(random.uniform(1, 4) * SAMPLE_RATE)) / SAMPLE_RATE
     wave = np.sin(2 * np.pi * seconds * (random.uniform(150, 900) + 60 * np.sin(3 * seconds)))
-    wave = 10 ** random.uniform(-2.3, -0.4) * (wave + 0.02 * random.standard_normal(wave.size))
-    return AudioPart(Media(encode_wav(wave.astype(np.float32))))
+    wave = 10 ** random.uniform(-4.0, -0.4) * (wave + 0.02 * random.standard_normal(wave.size))
+    return AudioPart(Media(encode_wav(levelled(wave.astype(np.float32)))))
 
 
 def _blocks(random: np.random.Generator) -> ImagePart:

@@ -28,6 +28,9 @@ _BLOCK_FRAMES = 1 << 16
 _ACCEPTED = "WAV, FLAC, OGG (Vorbis or Opus) or MP3"
 # libsndfile reads two dozen more, of which cut off files cannot be told from whole ones.
 _FORMATS = frozenset({"WAV", "WAVEX", "FLAC", "OGG", "MP3"})
+# Whisper's spectrogram keeps how loud a clip is: at another level the same words have other features.
+SPEECH_LEVEL = 0.1
+_QUIET, _RELATIVE_GATE = 1e-3, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class AudioLimits:
 
 
 def decode_audio(data: bytes, *, where: str = "", limits: AudioLimits | None = None) -> Wave:
-    """Decode a clip to float32 [n], mono, 16 kHz, within [-1, 1].
+    """Decode a clip to float32 [n], mono, 16 kHz, within [-1, 1], its speech at one level (`levelled`).
 
     The header's duration is checked before anything is decoded, and decoding stops at the limit, so that a small
     file cannot become a large array.
@@ -74,7 +77,22 @@ def decode_audio(data: bytes, *, where: str = "", limits: AudioLimits | None = N
     _check_duration(wave.size / rate, limits, where)
     if rate != SAMPLE_RATE:
         wave = soxr.resample(wave, rate, SAMPLE_RATE)
-    return np.clip(wave, -1.0, 1.0).astype(np.float32, copy=False)
+    return levelled(np.clip(wave, -1.0, 1.0).astype(np.float32, copy=False))
+
+
+def levelled(wave: Wave) -> Wave:
+    """A clip [n] with its speech at an RMS of SPEECH_LEVEL, or below it where its peaks would be clipped.
+
+    The level is that of the frames (25 ms) within 10 dB of the mean of all, the relative gate of ITU-R BS.1770, so that
+    pauses do not count. A clip below -60 dB holds no speech and stays as it is. A levelled clip is levelled.
+    """
+    frames_FN = wave[: len(wave) // _FFT * _FFT].reshape(-1, _FFT)
+    power_F = np.square(frames_FN, dtype=np.float64).mean(axis=1)
+    if not power_F.size or power_F.max() < _QUIET**2:
+        return wave
+    level = np.sqrt(power_F[power_F >= _RELATIVE_GATE * power_F.mean()].mean())
+    gain = min(SPEECH_LEVEL / level, 1.0 / float(np.abs(wave).max()))
+    return (wave * np.float32(gain)).astype(np.float32, copy=False)
 
 
 def encode_wav(wave: Wave) -> bytes:

@@ -15,10 +15,12 @@ from caravan.core.errors import MediaError
 from caravan.media.audio import (
     MEL_FLOOR,
     SAMPLE_RATE,
+    SPEECH_LEVEL,
     AudioLimits,
     Wave,
     decode_audio,
     encode_wav,
+    levelled,
     log_mel,
     log_mel_windows,
     mel_filters,
@@ -41,13 +43,14 @@ def written(wave: Wave, rate: int = SAMPLE_RATE, **how: str) -> bytes:
 
 
 class TestDecode:
-    def test_wav_at_16_khz_is_read_as_it_is(self) -> None:
+    def test_wav_at_16_khz_is_read_as_it_is_but_for_its_level(self) -> None:
         wave = speech(0.5)
-        np.testing.assert_array_equal(decode_audio(written(wave)), wave)
+        np.testing.assert_array_equal(decode_audio(written(wave)), levelled(wave))
 
-    def test_encoded_wav_comes_back_within_one_step_of_16_bits(self) -> None:
-        wave = speech(0.5)
-        assert np.abs(decode_audio(encode_wav(wave)) - wave).max() < 1.5 / 32768
+    def test_encoded_wav_comes_back_within_two_steps_of_16_bits(self) -> None:
+        wave = levelled(speech(0.5))
+        # One step from rounding; the level of the rounded clip, found again, moves full scale by less than another.
+        assert np.abs(decode_audio(encode_wav(wave)) - wave).max() < 2 / 32768
 
     @pytest.mark.parametrize(
         "how",
@@ -61,7 +64,7 @@ class TestDecode:
     )
     def test_other_formats_sound_the_same(self, how: dict[str, str]) -> None:
         wave = speech(1.0)
-        decoded = decode_audio(written(wave, **how))
+        decoded, wave = decode_audio(written(wave, **how)), levelled(wave)
         assert abs(decoded.size - wave.size) < 2500
         # Lossy formats may shift by a frame; the energy stays.
         assert np.abs(decoded).mean() == pytest.approx(np.abs(wave).mean(), rel=0.05)
@@ -69,18 +72,69 @@ class TestDecode:
     def test_stereo_at_44_khz_becomes_the_mean_at_16_khz(self) -> None:
         left, right = speech(1.0, 0.4, rate=44_100), speech(1.0, 0.2, rate=44_100)
         decoded = decode_audio(written(np.stack([left, right], axis=1), rate=44_100))
+        wave = levelled(speech(1.0, 0.3))
         assert decoded.dtype == np.float32
         assert decoded.shape == (SAMPLE_RATE,)
         # The noise above 8 kHz is gone, so that the middle is compared with a tolerance of its size.
-        assert np.abs(decoded - speech(1.0, 0.3))[500:-500].mean() < 0.02
+        assert np.abs(decoded - wave)[500:-500].mean() < 0.02
 
     def test_louder_than_full_scale_is_clipped(self) -> None:
-        assert np.abs(decode_audio(written(speech(0.2) * 50))).max() == 1.0
+        loud = speech(0.2) * 50
+        np.testing.assert_array_equal(decode_audio(written(loud)), levelled(np.clip(loud, -1.0, 1.0)))
 
     def test_wav_of_unknown_length_from_a_pipe_is_read(self) -> None:
         data = bytearray(encode_wav(speech(0.5)))
         data[4:8] = b"\xff\xff\xff\xff"
         assert decode_audio(bytes(data)).size == SAMPLE_RATE // 2
+
+
+class TestLevel:
+    @pytest.mark.parametrize("decibel", [-30, -18, 0, 6])
+    def test_the_same_words_at_another_level_have_the_same_features(self, decibel: float) -> None:
+        """What is left is the rounding of float32."""
+        wave = speech(1.0, 0.1)
+        other = levelled((wave * 10 ** (decibel / 20)).astype(np.float32))
+        assert np.abs(log_mel(other) - log_mel(levelled(wave))).max() < 1e-3
+
+    @given(st.integers(0, 2**32 - 1), st.floats(-70, 0), st.floats(0, 40))
+    @settings(max_examples=50, deadline=None)
+    def test_a_levelled_clip_is_levelled(self, seed: int, decibel: float, swing: float) -> None:
+        rng = np.random.default_rng(seed)
+        loudness = 10 ** ((decibel - swing * rng.random(20)) / 20)
+        wave = (rng.uniform(-1, 1, 20 * 400) * np.repeat(loudness, 400)).astype(np.float32)
+        once = levelled(wave)
+        np.testing.assert_allclose(levelled(once), once, rtol=1e-5)
+
+    def test_speech_is_levelled_whatever_silence_is_around_it(self) -> None:
+        spoken = (0.02 * np.sin(np.arange(SAMPLE_RATE))).astype(np.float32)
+        around = np.concatenate([np.zeros(9 * SAMPLE_RATE, np.float32), spoken, np.zeros(3 * SAMPLE_RATE, np.float32)])
+        for wave in (spoken, around):
+            found = levelled(wave)
+            power = np.square(found[found != 0], dtype=np.float64).mean()
+            assert np.sqrt(power) == pytest.approx(SPEECH_LEVEL, rel=1e-3)
+
+    def test_noise_between_words_does_not_count(self) -> None:
+        """Noise 20 dB below the words lies under the second gate: the naive mean would be 3 dB lower here."""
+        rng = np.random.default_rng(0)
+        words = (0.2 * rng.choice([-1, 1], SAMPLE_RATE)).astype(np.float32)
+        pause = (0.02 * rng.choice([-1, 1], SAMPLE_RATE)).astype(np.float32)
+        found = levelled(np.concatenate([words, pause]))
+        assert np.abs(found[:SAMPLE_RATE]).max() == pytest.approx(SPEECH_LEVEL, rel=1e-3)
+
+    def test_silence_and_hiss_stay_as_they_are(self) -> None:
+        for loudness in (0.0, 0.0009):
+            wave = (loudness * np.random.default_rng(0).choice([-1, 1], SAMPLE_RATE)).astype(np.float32)
+            np.testing.assert_array_equal(levelled(wave), wave)
+
+    def test_nothing_is_clipped(self) -> None:
+        click = (0.001 * np.sin(np.arange(SAMPLE_RATE))).astype(np.float32)
+        click[5000] = 0.5
+        assert np.abs(levelled(click)).max() <= 1.0
+
+    @pytest.mark.parametrize("samples", [0, 1, 399, 401])
+    def test_clips_of_less_than_a_frame(self, samples: int) -> None:
+        wave = np.full(samples, 0.5, np.float32)
+        assert levelled(wave).shape == wave.shape
 
 
 class TestRefuse:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from caravan.core.errors import MediaError
-from caravan.media.audio import encode_wav, log_mel
+from caravan.media.audio import encode_wav, levelled, log_mel
 from caravan.media.features import MediaSpec, audio_features, audio_token_count, image_features
 from caravan.media.image import encode_png, prepare_image
 
@@ -26,7 +26,7 @@ def clip(seconds: float) -> np.ndarray:
 def test_clip_to_windows() -> None:
     features = audio_features(encode_wav(clip(1.0)), SPEC)
     assert features.shape == (1, 80, 3000)
-    np.testing.assert_allclose(features[0], log_mel(clip(1.0)), atol=0.02)
+    np.testing.assert_allclose(features[0], log_mel(levelled(clip(1.0))), atol=0.02)
     assert audio_features(encode_wav(clip(31.0)), SPEC).shape == (2, 80, 3000)
 
 
