@@ -72,3 +72,10 @@ def latin_bytes() -> npt.NDArray[np.uint8]:
         if character:
             table[ord(character)] = byte
     return table
+
+
+@functools.cache
+def digit_values() -> npt.NDArray[np.uint8]:
+    """Value of each decimal digit below TABLE_SIZE, of any script; 0 for zeros and for all else."""
+    values = (unicodedata.decimal(chr(point), 0) for point in range(TABLE_SIZE))
+    return np.fromiter(values, np.uint8, TABLE_SIZE)

@@ -27,7 +27,8 @@ from caravan.core.files import atomic_path
 from caravan.core.progress import track
 from caravan.curate.chinese import ChineseStep
 from caravan.curate.language import Identifier, LanguageStep
-from caravan.curate.pairs import PairStep, read_pairs
+from caravan.curate.pair_readers import read_pairs
+from caravan.curate.pairs import PairStep
 from caravan.curate.readers import read_documents
 from caravan.curate.repairs import RepairStep
 from caravan.curate.rows import Broken, BrokenFileError, Damage

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -13,13 +11,11 @@ import pyarrow.parquet as pq
 
 from caravan.core.errors import DataError
 from caravan.curate.archives import archive_rows
-from caravan.curate.rows import LONGEST, BrokenFileError, Damage, Row
+from caravan.curate.lines import BATCH_ROWS, first_line, in_lists, json_records, numbered_lines
+from caravan.curate.rows import BrokenFileError, Damage, Row
 from caravan.curate.shards import DOCUMENT_SCHEMA, Shard, format_of
 from caravan.recipe.curate import TextSource
 
-BATCH_ROWS = 1024
-BATCH_BYTES = 8 << 20
-SNIFFED_BYTES = 8192
 KEY_BITS = 40
 ROW_SCHEMA = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in Row._fields])
 
@@ -37,11 +33,11 @@ def read_documents(shard: Shard, damage: Damage) -> Iterator[pa.RecordBatch]:
         case "parquet":
             batches = _parquet_rows(shard, source, damage)
         case "jsonl":
-            batches = _in_batches(_json_rows(shard, source, damage))
+            batches = _batches(_json_rows(shard, source, damage))
         case "text":
-            batches = _in_batches(_text_rows(shard, source, damage))
+            batches = _batches(_text_rows(shard, source, damage))
         case "warc":
-            batches = _in_batches(archive_rows(shard, damage))
+            batches = _batches(archive_rows(shard, damage))
     for batch in batches:
         yield _documents(shard, batch)
 
@@ -70,13 +66,35 @@ def parquet_batches(shard: Shard, columns: list[str]) -> Iterator[tuple[int, pa.
     """
     try:
         with pq.ParquetFile(shard.path) as file:
-            need_columns(shard, columns, file.schema_arrow.names)
+            need_columns(shard, columns, _names(file.schema_arrow))
             rows = shard.first_row
             for batch in file.iter_batches(BATCH_ROWS, shard.groups and list(shard.groups), columns):
                 yield rows, batch
                 rows += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise BrokenFileError(_first_line(error)) from error
+        raise BrokenFileError(first_line(error)) from error
+
+
+def parquet_columns(shard: Shard) -> list[str]:
+    """Names of the columns of a Parquet file, and as `a.b` of their fields.
+
+    Raises:
+        BrokenFileError: not Parquet.
+    """
+    try:
+        return _names(pq.read_schema(shard.path))
+    except (pa.ArrowException, OSError) as error:
+        raise BrokenFileError(first_line(error)) from error
+
+
+def _names(schema: pa.Schema) -> list[str]:
+    fields = (
+        (kind.name, kind.type.field(i).name)
+        for kind in schema
+        if pa.types.is_struct(kind.type)
+        for i in range(kind.type.num_fields)
+    )
+    return [*schema.names, *map(".".join, fields)]
 
 
 def need_columns(shard: Shard, columns: Iterable[str], there: list[str]) -> None:
@@ -146,19 +164,12 @@ def _parquet_rows(shard: Shard, source: TextSource, damage: Damage) -> Iterator[
 
 def _json_rows(shard: Shard, source: TextSource, damage: Damage) -> Iterator[Row]:
     optional = (source.id, source.language_column, source.source_column)
-    for number, line in _lines(shard):
-        if not line.strip():
-            continue
+    for number, record in json_records(shard.path, damage):
         try:
-            record = json.loads(line)
             text = record[source.text]
             text.encode()
-        except UnicodeDecodeError as error:
-            damage.add(number, f"invalid UTF-8 at byte {error.start}")
         except UnicodeEncodeError:
             damage.add(number, "half of a surrogate pair")
-        except ValueError as error:
-            damage.add(number, f"not JSON: {error}")
         except (KeyError, TypeError, AttributeError):
             damage.add(number, f"no text in {source.text}")
         else:
@@ -167,7 +178,7 @@ def _json_rows(shard: Shard, source: TextSource, damage: Damage) -> Iterator[Row
 
 
 def _text_rows(shard: Shard, source: TextSource, damage: Damage) -> Iterator[Row]:
-    lines = _lines(shard)
+    lines = numbered_lines(shard.path)
     whole = source.documents == "file"
     for number, line in [(1, b"".join(line for _, line in lines))] if whole else lines:
         try:
@@ -179,50 +190,7 @@ def _text_rows(shard: Shard, source: TextSource, damage: Damage) -> Iterator[Row
             yield Row(number, text)
 
 
-def _lines(shard: Shard) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines of a file, compressed or not.
-
-    Raises:
-        BrokenFileError: binary data, a damaged compressed stream, or a line of more than LONGEST bytes.
-    """
-    try:
-        with io.BufferedReader(pa.input_stream(str(shard.path), compression="detect")) as stream:
-            if b"\0" in stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]:
-                raise BrokenFileError("binary data, not text in UTF-8")
-            number = 0
-            while line := stream.readline(LONGEST):
-                number += 1
-                if len(line) == LONGEST:
-                    raise BrokenFileError(f"line {number} is longer than {LONGEST:,} bytes")
-                yield number, line
-    except (pa.ArrowException, OSError) as error:
-        raise BrokenFileError(_first_line(error)) from error
-
-
-def _in_batches(rows: Iterator[Row]) -> Iterator[pa.RecordBatch]:
-    """Batches of at most BATCH_ROWS rows and about BATCH_BYTES bytes; rows before a break are not lost with it."""
-    held: list[Row] = []
-    size = 0
-    broken: BrokenFileError | None = None
-    try:
-        for row in rows:
-            held.append(row)
-            size += len(row.text)
-            if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
-                yield _batch(held)
-                held, size = [], 0
-    except BrokenFileError as error:
-        broken = error
-    if held:
-        yield _batch(held)
-    if broken:
-        raise broken
-
-
-def _batch(rows: list[Row]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True)
-    return pa.RecordBatch.from_pydict(dict(zip(Row._fields, columns, strict=True)), ROW_SCHEMA)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _batches(rows: Iterator[Row]) -> Iterator[pa.RecordBatch]:
+    for held in in_lists(rows, lambda row: len(row.text)):
+        columns = zip(*held, strict=True)
+        yield pa.RecordBatch.from_pydict(dict(zip(Row._fields, columns, strict=True)), ROW_SCHEMA)

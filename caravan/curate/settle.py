@@ -1,11 +1,10 @@
-"""From judged shards to the corpus: kept text by language, kept pairs by pair of languages, and what was rejected."""
+"""From judged shards to the corpus: kept text by language, and what was rejected."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,36 +12,15 @@ import pyarrow.parquet as pq
 
 from caravan.core.files import atomic_path
 from caravan.core.progress import track
-from caravan.curate.duplicates import EXACT, connect
 from caravan.curate.readers import KEY_BITS
-from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA
+from caravan.curate.shards import DOCUMENT_SCHEMA
 from caravan.curate.steps import REPAIRS, VARIANT, VERDICT_FIELDS
 
 DUPLICATES = "duplicates"
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())
 KEPT_DOCUMENTS = pa.schema([*list(DOCUMENT_SCHEMA)[1:], VARIANT, REPAIRS])
 REJECTED_DOCUMENTS = pa.schema([*KEPT_DOCUMENTS, *VERDICT_FIELDS, DUPLICATE_OF])
-KEPT_PAIRS = pa.schema(list(PAIR_SCHEMA)[1:])
-REJECTED_PAIRS = pa.schema([*KEPT_PAIRS, *VERDICT_FIELDS])
 ROW_GROUP = 8192
-
-BOTH = "source_language, target_language"
-# A table in memory that spills; copies of a pair in the same two languages go, whatever file they come from.
-JUDGED_PAIRS = f"""
-    CREATE TABLE judged AS
-    WITH counted AS (
-        SELECT *, lower(trim(source_text)) AS a, lower(trim(target_text)) AS b,
-               row_number() OVER (PARTITION BY reason, {BOTH}, hash(a, b) ORDER BY key) AS copy
-        FROM pairs
-    )
-    SELECT * EXCLUDE (copy, a, b, step, reason),
-           CASE WHEN reason IS NULL AND copy > 1 THEN '{DUPLICATES}' ELSE step END AS step,
-           CASE WHEN reason IS NULL AND copy > 1 THEN '{EXACT}' ELSE reason END AS reason
-    FROM counted ORDER BY {BOTH}, key
-"""
-LANGUAGE_PAIRS = f"SELECT DISTINCT {BOTH} FROM judged WHERE reason IS NULL ORDER BY ALL"
-KEPT_OF = "SELECT * FROM judged WHERE reason IS NULL AND source_language = ? AND target_language = ? ORDER BY key"
-REJECTED = "SELECT * FROM judged WHERE reason IS NOT NULL ORDER BY key"
 
 
 class Writers:
@@ -112,24 +90,3 @@ def _with_copies(batch: pa.RecordBatch, copies: pa.Table) -> pa.RecordBatch:
 def _by_language(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
     for language in sorted(pc.unique(batch["language"]).to_pylist()):
         yield language, batch.filter(pc.equal(batch["language"], language))
-
-
-def settle_pairs(shards: list[Path], memory: str, out: Path) -> None:
-    """Drop exact copies of pairs and write the rest by pair of languages; the reject file comes last and ends it."""
-    rejected = out / "rejected_pairs" / "00000.parquet"
-    if not shards or rejected.is_file():
-        return
-    with connect(memory, out / "work" / "spill") as connection:
-        connection.read_parquet([str(path) for path in shards]).create_view("pairs")
-        connection.execute(JUDGED_PAIRS)
-        for languages in connection.execute(LANGUAGE_PAIRS).fetchall():
-            rows = connection.sql(KEPT_OF, params=languages)
-            _write_stream(out / "pairs" / "-".join(languages) / "00000.parquet", rows, KEPT_PAIRS)
-        _write_stream(rejected, connection.sql(REJECTED), REJECTED_PAIRS)
-
-
-def _write_stream(path: Path, rows: Any, schema: pa.Schema) -> None:
-    """Write the result of a query, row group by row group."""
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for batch in rows.to_arrow_reader(ROW_GROUP):
-            writer.write_batch(batch.select(schema.names).cast(schema))

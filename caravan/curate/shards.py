@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +18,16 @@ from caravan.core.errors import DataError
 from caravan.core.files import write_json, write_table
 from caravan.core.progress import track
 from caravan.core.stage import StageContext
-from caravan.recipe.curate import CurateConfig, PairSource, SampleText, TextSource
+from caravan.recipe.curate import CurateConfig, SampleText, TextSource
+from caravan.recipe.pairs import LANGUAGE_MARK, PairSource
 from caravan.recipe.samples import SamplesConfig
 
 SPOOL_ROWS = 50_000
 MEGABYTE = 1 << 20
-SUFFIXES: dict[str, Literal["parquet", "jsonl", "text", "warc"]] = {
-    ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "text", ".text": "text",
-    ".warc": "warc", ".wet": "warc",
-}  # fmt: skip
+Format = Literal["parquet", "jsonl", "text", "warc", "tsv", "tmx", "moses"]
+TABLES: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+TEXTS: dict[str, Format] = {**TABLES, ".txt": "text", ".text": "text", ".warc": "warc", ".wet": "warc"}
+PAIRS: dict[str, Format] = {**TABLES, ".tsv": "tsv", ".tmx": "tmx"}
 COMPRESSED = (".gz", ".zst", ".bz2")
 
 DOCUMENT_SCHEMA = pa.schema([
@@ -47,6 +50,7 @@ class Shard:
         groups: row groups of a Parquet file, None for the whole file.
         first_row: rows of the file before this shard.
         size: bytes on disk; `modified`: when it was last written, in nanoseconds, 0 for what this stage wrote itself.
+        sides: of parallel text in Moses' format, the file of each language; the first is `path`.
         number: position in the plan; with the row it makes the key of a document, and so the order of all documents.
     """
 
@@ -58,6 +62,7 @@ class Shard:
     first_row: int = 0
     size: int = 0
     modified: int = 0
+    sides: tuple[tuple[str, Path], ...] = ()
     number: int = -1
 
     @property
@@ -93,37 +98,79 @@ def files_of(source: TextSource | PairSource, ctx: StageContext) -> list[Shard]:
     """
     pattern = source.path if isinstance(source, TextSource) else source.pairs
     language = source.language if isinstance(source, TextSource) else None
-    if "{language}" not in pattern:
+    if LANGUAGE_MARK not in pattern:
         return [_file(path, source, language, ctx) for path in ctx.resolve(pattern)]
     found: list[Shard] = []
-    for name in ctx.languages:
+    for name in (source.languages if isinstance(source, PairSource) else None) or ctx.languages:
         # A run has languages that one source lacks; only a source without any file is a mistake.
         with contextlib.suppress(DataError):
-            found += [_file(path, source, name, ctx) for path in ctx.resolve(pattern.replace("{language}", name))]
-    return found or [_file(path, source, None, ctx) for path in ctx.resolve(pattern)]
+            found += [_file(path, source, name, ctx) for path in ctx.resolve(pattern.replace(LANGUAGE_MARK, name))]
+    found = found or [_file(path, source, None, ctx) for path in ctx.resolve(pattern)]
+    return found if isinstance(source, TextSource) else _aligned(found, ctx.base / Path(pattern).expanduser(), ctx)
 
 
 def _file(path: Path, source: TextSource | PairSource, language: str | None, ctx: StageContext) -> Shard:
-    name = str(path.relative_to(ctx.base)) if path.is_relative_to(ctx.base) else str(path)
     state = path.stat()
-    return Shard(path, name, source, language, size=state.st_size, modified=state.st_mtime_ns)
+    return Shard(path, _name(path, ctx), source, language, size=state.st_size, modified=state.st_mtime_ns)
 
 
-def format_of(path: Path, source: TextSource | PairSource | None) -> Literal["parquet", "jsonl", "text", "warc"]:
+def _name(path: Path, ctx: StageContext) -> str:
+    return str(path.relative_to(ctx.base)) if path.is_relative_to(ctx.base) else str(path)
+
+
+def _aligned(files: list[Shard], pattern: Path, ctx: StageContext) -> list[Shard]:
+    """Files whose names differ in the language alone, together.
+
+    Raises:
+        DataError: a file stands alone.
+    """
+    groups: dict[str, list[Shard]] = {}
+    for file in files:
+        path, name = str(file.path), str(file.language)
+        places = [found.start() for found in re.finditer(re.escape(name), path)]
+        stems = [path[:place] + LANGUAGE_MARK + path[place + len(name) :] for place in reversed(places)]
+        stem = next((stem for stem in stems if fnmatchcase(stem, str(pattern))), stems[0])
+        groups.setdefault(stem, []).append(file)
+    for stem, group in groups.items():
+        if len(group) == 1:
+            raise DataError(
+                "a file of one language without its other side",
+                where=group[0].name,
+                expected=f"{stem} for two languages of the run at least",
+                got=f"{group[0].language} alone",
+                fix="add the other file, or correct the path; `languages` of the run or of this source say which count",
+            )
+    return [
+        replace(
+            group[0],
+            name=_name(Path(stem), ctx),
+            language=None,
+            size=sum(file.size for file in group),
+            modified=max(file.modified for file in group),
+            sides=tuple((str(file.language), file.path) for file in group),
+        )
+        for stem, group in sorted(groups.items())
+    ]
+
+
+def format_of(path: Path, source: TextSource | PairSource | None) -> Format:
     """How a file is read: as the source says, else by its suffix."""
-    if not isinstance(source, TextSource):
+    if source is None:
         return "parquet"
+    if isinstance(source, PairSource) and LANGUAGE_MARK in source.pairs:
+        return "moses"
     name = path.name
     for suffix in COMPRESSED:
         name = name.removesuffix(suffix)
-    kind = source.format or SUFFIXES.get(Path(name).suffix.lower())
+    suffixes = TEXTS if isinstance(source, TextSource) else PAIRS
+    kind = source.format or suffixes.get(Path(name).suffix.lower())
     if kind is None:
         raise DataError(
             "the file's format is not known",
             where=str(path),
-            expected=f"a suffix of {' '.join(SUFFIXES)}, or `format` in the recipe",
+            expected=f"a suffix of {' '.join(suffixes)}, or `format` in the recipe",
             got=path.suffix or "no suffix",
-            fix="add `format: text`, `jsonl`, `parquet` or `warc` to this source",
+            fix=f"add `format: {' | '.join(dict.fromkeys(suffixes.values()))}` to this source",
         )
     return kind
 

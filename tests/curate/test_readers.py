@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from caravan.core.errors import DataError
-from caravan.curate import readers
+from caravan.curate import lines
 from caravan.curate.readers import read_documents
 from caravan.curate.rows import LISTED, BrokenFileError, Damage
 from caravan.curate.shards import Shard
@@ -125,13 +125,13 @@ def test_a_truncated_gzip_is_a_broken_file(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LONGEST", 100)
+    monkeypatch.setattr(lines, "LONGEST", 100)
     with pytest.raises(BrokenFileError, match="line 1 is longer"):
         read(write_jsonl(tmp_path / "a.jsonl", ["x" * 200]))
 
 
 def test_long_files_come_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BATCH_BYTES", 50)
+    monkeypatch.setattr(lines, "BATCH_BYTES", 50)
     path = write_jsonl(tmp_path / "a.jsonl", ["x" * 30] * 5)
     shard = Shard(path, "a.jsonl", TextSource(path="a.jsonl"), number=0)
     assert [batch.num_rows for batch in read_documents(shard, Damage("a"))] == [2, 2, 1]

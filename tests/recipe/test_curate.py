@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from caravan.recipe.curate import CurateConfig, PairSource, SampleText, TextSource
+from caravan.recipe.curate import CurateConfig, SampleText, TextSource
+from caravan.recipe.pairs import PairSource
 
 
 def test_the_kind_of_a_source_follows_from_its_keys() -> None:
