@@ -16,9 +16,10 @@ from caravan.recipe.load import load_recipe
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+LANGUAGES = (ROOT / "docs" / "languages.md").read_text(encoding="utf-8")
 COMMANDS = [
     shlex.split(line, comments=True)
-    for text in (README, TOUR)
+    for text in (README, TOUR, LANGUAGES)
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
     if line.strip()
@@ -60,6 +61,12 @@ def test_the_recipe_in_the_readme_loads(tmp_path: Path) -> None:
     recipe = load_recipe(tmp_path / "mine.yaml")
     assert recipe.align is not None
     assert recipe.align.speech == "openai/whisper-large-v3"
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", LANGUAGES, re.DOTALL))
+def test_the_recipes_in_the_docs_load(block: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
+    assert load_recipe(tmp_path / "mine.yaml")
 
 
 def test_pictures_and_links_lead_somewhere() -> None:

@@ -45,6 +45,13 @@ class StageContext:
             )
         return self.inputs[kind]
 
+    def located(self, name: str) -> str:
+        """A folder, relative to the recipe's data if there is one, else the name as it is: of a hub."""
+        for folder in (self.base / Path(name).expanduser(), Path(name).expanduser()):
+            if folder.is_dir():
+                return str(folder)
+        return name
+
     def resolve(self, pattern: str) -> list[Path]:
         """Files that a path or glob of the recipe names, sorted.
 

@@ -10,11 +10,12 @@ from caravan.core.errors import CaravanError, ModelError
 from caravan.core.files import read_json, write_json, write_text
 from caravan.core.stage import StageContext
 from caravan.recipe.tokenize import TokenizeConfig
+from caravan.tokenize.chinese import need_segmenter
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from caravan.tokenize.fertility import Counter
+    from caravan.tokenize.corpus import Corpus
 
 
 def run(config: TokenizeConfig, ctx: StageContext) -> dict[str, Any]:
@@ -31,13 +32,12 @@ def run(config: TokenizeConfig, ctx: StageContext) -> dict[str, Any]:
     from caravan.tokenize.vocabulary import TOKENIZER_CONFIG, make_tokenizer
 
     corpus = Corpus(ctx.need("corpus").path, config.heldout)
-    existing = None if config.existing is None else located(config.existing, ctx.base)
-    make_tokenizer(config, corpus, existing, ctx.out)
+    origin = config.existing or config.extend
+    make_tokenizer(config, corpus, None if origin is None else ctx.located(origin), ctx.out)
     tokenizer = load_fast(ctx.out)
     end = _content(read_json(ctx.out / TOKENIZER_CONFIG)["eos_token"])
     tokens = pack(corpus, tokenizer, end, ctx.out / "packed")
-    counters = {name: _counter_of(located(name, ctx.base)) for name in config.compare}
-    measured = _write_fertility(corpus, tokenizer, counters, ctx.out)
+    measured = _write_fertility(config, corpus, tokenizer, ctx)
     return {
         "vocabulary": tokenizer.get_vocab_size(),
         "tokens": sum(tokens.values()),
@@ -51,8 +51,13 @@ def run(config: TokenizeConfig, ctx: StageContext) -> dict[str, Any]:
 def check(config: TokenizeConfig, ctx: StageContext) -> list[CaravanError]:
     """See that tokenizers which the recipe gives as a folder are there; hub names are not asked for."""
     faults: list[CaravanError] = []
-    for name in filter(None, [config.existing, *config.compare]):
-        path = Path(located(name, ctx.base))
+    if config.chinese is not None:
+        try:
+            need_segmenter()
+        except CaravanError as error:
+            faults.append(error)
+    for name in filter(None, [config.existing, config.extend, *config.compare]):
+        path = Path(ctx.located(name))
         if path.is_dir() and not (path / "tokenizer.json").is_file():
             faults.append(
                 ModelError(
@@ -66,38 +71,25 @@ def check(config: TokenizeConfig, ctx: StageContext) -> list[CaravanError]:
     return faults
 
 
-def located(name: str, base: Path) -> str:
-    """A folder relative to the recipe's data, else the name as it is: a path or a hub name."""
-    return str(base / name) if (base / name).is_dir() else name
-
-
 def _content(token: str | dict[str, Any]) -> str:
     """Text of a token in a tokenizer's settings."""
     return token if isinstance(token, str) else str(token["content"])
 
 
-def _counter_of(name: str) -> Counter:
-    """How the tokenizer of this folder or hub name counts tokens."""
-    from caravan.text.chat import load_tokenizer
-
-    tokenizer = load_tokenizer(name)
-    return lambda texts: sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
-
-
-def _write_fertility(corpus: Any, tokenizer: Tokenizer, counters: dict[str, Counter], out: Path) -> dict[str, Any]:
+def _write_fertility(config: TokenizeConfig, corpus: Corpus, tokenizer: Tokenizer, ctx: StageContext) -> dict[str, Any]:
     """Measure and write `fertility.json`, `fertility.html` and the sizes of held-out text for bits per byte."""
-    from caravan.tokenize.fertility import OURS, fertility, measure, page
+    from caravan.tokenize.fertility import BYTES, OURS, counter, fertility, measure, page
+    from caravan.tokenize.vocabulary import load_backend
 
-    def ours(texts: list[str]) -> int:
-        return sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False))
-
-    measured = measure(corpus, {OURS: ours, **counters})
-    report = fertility(measured)
+    out, baseline = ctx.out, config.baseline or BYTES
+    counters = {OURS: counter(tokenizer)} | {name: counter(load_backend(ctx.located(name))) for name in config.compare}
+    measured = measure(corpus, counters)
+    report = fertility(measured, baseline)
     heldout = {
         language: {name: sizes[name] for name in ("documents", "bytes", "characters")}
         for language, sizes in measured.items()
     }
     write_json(out / "packed" / "heldout.json", heldout)
     write_json(out / "fertility.json", report)
-    write_text(out / "fertility.html", page(report))
+    write_text(out / "fertility.html", page(report, baseline))
     return measured

@@ -1,36 +1,36 @@
-"""The tokenizer: byte-level BPE learnt from the corpus, or an existing one with the special tokens it lacks."""
+"""The tokenizer's folder: one learnt from the corpus, or an existing one with what it lacks."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from caravan.core.errors import DataError, ModelError
+from caravan.core.errors import ModelError
 from caravan.core.files import atomic_path, write_json
 from caravan.core.log import get_logger
-from caravan.core.progress import track
 from caravan.recipe.tokenize import TokenizeConfig
 from caravan.text.chat import load_tokenizer
 from caravan.text.tokens import CHAT_TEMPLATE, END_OF_TEXT, PAD, SPECIAL_TOKENS
 from caravan.tokenize.corpus import Corpus
+from caravan.tokenize.extend import extended
+from caravan.tokenize.learn import learn
 
 log = get_logger(__name__)
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
-KILOBYTE = 1 << 10
 
 
 def make_tokenizer(config: TokenizeConfig, corpus: Corpus, existing: str | None, out: Path) -> None:
     """Write a Hugging Face tokenizer folder; `tokenizer.json` comes last, and where it is there this is done.
 
     Args:
-        existing: folder or hub name of a tokenizer to extend, None to learn one.
+        existing: folder or hub name of a tokenizer to keep or to extend, None to learn one.
 
     Raises:
-        ModelError: the existing tokenizer cannot be loaded.
+        ModelError: the existing tokenizer cannot be loaded or extended, or words to be kept whole do not fit.
         DataError: there is no text to learn from.
     """
     if (out / TOKENIZER).is_file():
@@ -42,67 +42,11 @@ def make_tokenizer(config: TokenizeConfig, corpus: Corpus, existing: str | None,
                 "the corpus gives %s tokens, fewer than the %s asked for", f"{size:,}", f"{config.vocab_size:,}"
             )
         save_learnt(tokenizer, out)
-    else:
-        save_extended(existing, out)
-
-
-def learn(config: TokenizeConfig, corpus: Corpus) -> Tokenizer:
-    """Learn byte-level BPE: GPT-2's split into words, digits one by one, special tokens as the first ids."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(sample(config, corpus), trainer)
-    return tokenizer
-
-
-def shares(sizes: dict[str, int], alpha: float, budget: int) -> dict[str, float]:
-    """How often each language's text is shown: budget * p ** alpha / sum(p ** alpha) over its bytes, p its share.
-
-    The exponent is that of XLM-R (arXiv 1911.02116); the budget is never more than all the text.
-    """
-    total = sum(sizes.values())
-    weights = {language: (size / total) ** alpha for language, size in sizes.items() if size}
-    scale = min(budget, total) / sum(weights.values())
-    return {language: scale * weight / sizes[language] for language, weight in weights.items()}
-
-
-def sample(config: TokenizeConfig, corpus: Corpus) -> Iterator[list[str]]:
-    """Batches of lines, each language as often as its share says; the same lines every time."""
-    named = sorted({*corpus.languages, *(language for pair in corpus.pairs for language in pair)})
-    sizes = {language: corpus.bytes(language) for language in named}
-    if not sum(sizes.values()):
-        raise DataError(
-            "the corpus is empty",
-            where=str(corpus.folder),
-            expected="documents under kept/, or parallel text under pairs/",
-            got="none",
-            fix="run the curate stage on sources with text",
-        )
-    often = shares(sizes, config.alpha, config.train_bytes)
-    total = sum(round(often[language] * sizes[language]) for language in often)
-    with track("vocabulary", total // KILOBYTE, "kB") as bar:
-        for language, times in often.items():
-            # Of every line so many bytes are owed; it is shown when its whole length is.
-            owed = 0.0
-            for texts in corpus.learnt(language):
-                shown: list[str] = []
-                for line in (line for text in texts for line in text.splitlines(keepends=True)):
-                    length = len(line.encode())
-                    owed += times * length
-                    while owed >= length:
-                        shown.append(line)
-                        owed -= length
-                yield shown
-                bar.advance(sum(map(len, shown)) // KILOBYTE)
+        return
+    theirs = load_tokenizer(existing)
+    if config.extend is not None:
+        theirs = _around(extended(_fast(theirs, existing), existing, config, corpus), theirs)
+    save_completed(theirs, existing, out)
 
 
 def save_learnt(tokenizer: Tokenizer, out: Path) -> None:
@@ -121,12 +65,47 @@ def save_learnt(tokenizer: Tokenizer, out: Path) -> None:
         tokenizer.save(str(temporary))
 
 
-def save_extended(existing: str, out: Path) -> None:
+def load_backend(name: str) -> Tokenizer:
+    """What the tokenizers library runs of a folder's or hub name's tokenizer.
+
+    Raises:
+        ModelError: there is nothing of the kind.
+    """
+    return _fast(load_tokenizer(name), name)
+
+
+def _fast(tokenizer: PreTrainedTokenizerBase, where: str) -> Tokenizer:
+    """What the tokenizers library runs.
+
+    Raises:
+        ModelError: there is nothing of the kind.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise ModelError(
+            "the tokenizer has no fast version",
+            where=where,
+            expected="one that the tokenizers library can run (tokenizer.json)",
+            got=type(tokenizer).__name__,
+            fix="use a tokenizer with a tokenizer.json, or leave it out to learn one",
+        )
+    return backend
+
+
+def _around(backend: Tokenizer, theirs: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Another backend with the roles of their special tokens; what it does is what its `tokenizer.json` says."""
+    roles: dict[str, Any] = dict(theirs.special_tokens_map)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=theirs.model_max_length, padding_side=theirs.padding_side, **roles
+    )
+
+
+def save_completed(tokenizer: PreTrainedTokenizerBase, where: str, out: Path) -> None:
     """Write an existing tokenizer with the special tokens that it lacks and our chat template.
 
     Its own tokens for the beginning, the end and padding stay, where it has them.
     """
-    tokenizer = load_tokenizer(existing)
+    _fast(tokenizer, where)
     tokenizer.add_special_tokens(
         {"additional_special_tokens": list(SPECIAL_TOKENS)}, replace_extra_special_tokens=False
     )
@@ -135,15 +114,8 @@ def save_extended(existing: str, out: Path) -> None:
             setattr(tokenizer, role, token)
     tokenizer.chat_template = CHAT_TEMPLATE
     work = out / "work"
+    shutil.rmtree(work, ignore_errors=True)
     tokenizer.save_pretrained(work, save_jinja_files=False)
-    if not (work / TOKENIZER).is_file():
-        raise ModelError(
-            "the tokenizer has no fast version",
-            where=existing,
-            expected="one that the tokenizers library can run (tokenizer.json)",
-            got=type(tokenizer).__name__,
-            fix="use a tokenizer with a tokenizer.json, or leave `existing` out to learn one",
-        )
     for file in sorted(work.iterdir(), key=lambda path: path.name == TOKENIZER):
         file.replace(out / file.name)
     shutil.rmtree(work)

@@ -15,7 +15,9 @@ from caravan.records import Message
 from caravan.text.chat import load_tokenizer, prompt_text
 from caravan.text.tokens import CHAT_TEMPLATE, SPECIAL_TOKENS
 from caravan.tokenize.corpus import Corpus
-from caravan.tokenize.vocabulary import learn, make_tokenizer, sample, save_learnt, shares
+from caravan.tokenize.learn import learn
+from caravan.tokenize.sampling import sample, shares
+from caravan.tokenize.vocabulary import make_tokenizer, save_learnt
 
 SIZES = st.dictionaries(st.sampled_from(["en", "de", "zh", "th"]), st.integers(1, 10**6), min_size=1)
 
