@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from caravan.instruct.instructions import Wish, instruction
 from caravan.records import AudioPart, Dialogue, ImagePart, Media, Message, Part
+from caravan.text.instructions import Wish, instruction
 
 
 def asked(

@@ -10,12 +10,12 @@ from typing import Any
 from caravan.core.errors import DataError, PlaceholderError
 from caravan.core.stage import StageContext
 from caravan.instruct.build import audio, image
-from caravan.instruct.instructions import draw
 from caravan.instruct.tables import Item, Row, each_row, media_bytes
 from caravan.media.audio import decode_audio
 from caravan.media.image import decode_image
 from caravan.recipe.instruct import ChatSource
 from caravan.records import LANGUAGES, AudioPart, Dialogue, ImagePart, Message, Part, TextPart
+from caravan.text.instructions import draw
 from caravan.text.tokens import SPECIAL_TOKENS
 
 ROLES = {

@@ -9,10 +9,10 @@ from pathlib import Path
 from caravan.core.errors import DataError
 from caravan.core.stage import StageContext
 from caravan.instruct.build import asked, image
-from caravan.instruct.instructions import Wish, draw
 from caravan.instruct.tables import Item, Row, each_row, read_rows
 from caravan.media.image import decode_image
 from caravan.recipe.instruct import PictureSource
+from caravan.text.instructions import Wish, draw
 
 Names = Mapping[str, Mapping[str, str]]
 

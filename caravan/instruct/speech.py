@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from caravan.core.errors import DataError
 from caravan.core.stage import StageContext
 from caravan.instruct.build import asked, audio, image
-from caravan.instruct.instructions import draw
 from caravan.instruct.tables import Item, Row, each_row, read_rows
 from caravan.media.audio import decode_audio
 from caravan.media.image import decode_image
 from caravan.recipe.instruct import SpeechSource, SpokenPictureSource
 from caravan.records import LANGUAGES, Dialogue, Message
+from caravan.text.instructions import draw
 
 PARTS = 10_000
 

@@ -44,7 +44,9 @@ def decode_image(data: bytes, *, where: str = "", limits: ImageLimits | None = N
             if image.width * image.height > limits.max_pixels:
                 raise _too_large(f"{image.width} x {image.height}", limits, where)
             image.load()
-            return _over_white(pil.ImageOps.exif_transpose(image), pil)
+            picture = _over_white(pil.ImageOps.exif_transpose(image), pil)
+            picture.info.clear()  # profiles and comments would travel on in the next file
+            return picture
     except (pil.Image.DecompressionBombError, pil.Image.DecompressionBombWarning) as error:
         # Pillow's own words: Image size (400000000 pixels) exceeds limit ...
         got = re.sub(r".*?(\d+ pixels).*", r"\1", str(error))
@@ -60,9 +62,9 @@ def decode_image(data: bytes, *, where: str = "", limits: ImageLimits | None = N
 
 
 def encode_png(image: Image) -> bytes:
-    """A picture as a PNG file: what the engine is handed."""
+    """A picture as a PNG file: what the engine is handed, and reads at once."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

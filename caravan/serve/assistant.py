@@ -3,76 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
-
-import anyio
-import anyio.to_thread
+from typing import Any, Protocol
 
 from caravan.recipe.serve import ServeConfig
-from caravan.records import Message
-from caravan.serve.client import EngineClient, Piece
-from caravan.serve.conversation import Renderer
+from caravan.serve.conversation import SENSES
 from caravan.serve.metrics import Metrics
-
-# A 40-megapixel picture is 120 MB while it is decoded: few at a time.
-DECODING_THREADS = 2
+from caravan.serve.question import Piece, Question, Sampling
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How an answer is drawn. What is None is the server's to say."""
+class Backend(Protocol):
+    """What stands behind the door. `senses` are "audio" and "vision"; `context` counts tokens."""
 
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
+    senses: frozenset[str]
+    context: int
+
+    def check(self) -> None: ...
+    def answer(self, question: Question) -> AsyncGenerator[Piece, None]: ...
+    def complete(self, prompt: str | Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]: ...
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]: ...
 
 
 class Assistant:
-    """Answers conversations with one served model.
+    """Answers with one served model.
 
     Args:
         name: of the model.
-        renderer: turns messages into prompts.
-        client: the engine.
-        config: defaults of sampling.
+        backend: what answers.
+        config: limits and defaults.
     """
 
-    def __init__(self, name: str, renderer: Renderer, client: EngineClient, config: ServeConfig) -> None:
-        self.name, self.renderer, self.client, self.config = name, renderer, client, config
+    def __init__(self, name: str, backend: Backend, config: ServeConfig) -> None:
+        self.name, self.backend, self.config = name, backend, config
         self.metrics = Metrics()
-        self._decoding = anyio.CapacityLimiter(DECODING_THREADS)
 
     @property
     def description(self) -> str:
         """What the model can do, in a sentence."""
-        senses = self.renderer.senses
+        senses = self.backend.senses
         able = ["reads", *(["hears"] if "audio" in senses else []), *(["sees"] if "vision" in senses else [])]
         *first, last = able
         return f"{self.name} {', '.join(first)}{' and ' if first else ''}{last}, and answers in writing."
 
-    def answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
+    def health(self) -> dict[str, Any]:
+        """What is well.
+
+        Raises:
+            EngineDownError: the engine is not there.
+        """
+        self.backend.check()
+        senses = sorted(self.backend.senses & SENSES.keys())
+        return {"model": self.name, "context": self.backend.context, "senses": senses}
+
+    def answer(self, question: Question) -> AsyncGenerator[Piece, None]:
         """Answer piece by piece. Closing the iterator ends the work of the engine on it.
 
         Raises:
             RequestError, MediaError, PlaceholderError: the conversation cannot be answered as it stands.
             EngineDownError: the engine is not there, or dies meanwhile.
         """
-        return self.metrics.measured(self._answer(messages, sampling))
+        return self.metrics.measured(self.backend.answer(question))
 
-    async def _answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        self.client.facts()  # no engine, no decoding
-        prompt = await anyio.to_thread.run_sync(self.renderer.prompt, messages, limiter=self._decoding)
-        given = {
-            "max_tokens": sampling.max_tokens or self.config.max_tokens,
-            "temperature": self.config.temperature if sampling.temperature is None else sampling.temperature,
-            "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
-            "stop": sampling.stop,
-            "seed": sampling.seed,
-            "cache_prompt": self.config.cache_prompt,
-        }
-        async with aclosing(self.client.stream(prompt.text, prompt.media, **given)) as pieces:
-            async for piece in pieces:
-                yield piece
+    def complete(self, prompt: str | Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        """Go on from a text, or from ids, as they stand: no chat template. Raises as `answer`."""
+        return self.metrics.measured(self.backend.complete(prompt, sampling))
+
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]:
+        """A vector for each text, or each list of ids, and how many tokens all had. Raises as `answer`."""
+        return await self.backend.embed(inputs)

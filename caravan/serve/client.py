@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx
 from caravan.core.errors import ServeError
 from caravan.engine import EngineRequestError, EventReader, completion_request, engine_error, read_completion
 from caravan.serve.errors import EngineDownError, RequestError
+from caravan.serve.question import Piece, Token
 
 # The engine is silent while a request waits for its turn and while it reads the prompt.
 SILENCE_SECONDS = 900.0
@@ -20,29 +22,30 @@ CONTEXT_EXCEEDED = b"exceed_context_size_error"
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What an engine process says of itself once it is ready; all but `context` and `senses` differ at each start."""
+    """What an engine process says of itself once it is ready; `address`, `key` and `marker` differ at each start.
+
+    Attributes:
+        context: tokens that one request can hold.
+        senses: what it has: "audio", "vision".
+        batch: tokens of the longest text that can be embedded.
+        window_tokens: of 30 seconds of a clip, 0 if unknown.
+        picture_tokens: of a picture, 0 if unknown.
+    """
 
     address: str
     key: str
     marker: str
     context: int
     senses: frozenset[str]
+    batch: int = 0
+    window_tokens: int = 0
+    picture_tokens: int = 0
 
     @classmethod
     def from_line(cls, line: bytes) -> EngineFacts:
         """Read the line of JSON that the engine prints."""
         facts = json.loads(line)
         return cls(**facts | {"senses": frozenset(facts["senses"])})
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of an answer; the last one has `finish` ("stop" or "length") and the counts."""
-
-    text: str
-    finish: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class EngineClient:
@@ -71,7 +74,9 @@ class EngineClient:
             raise EngineDownError(self.absence)
         return self._facts
 
-    async def stream(self, prompt: str, media: Sequence[bytes], **sampling: Any) -> AsyncGenerator[Piece, None]:
+    async def stream(
+        self, prompt: str | Sequence[int], media: Sequence[bytes] = (), **sampling: Any
+    ) -> AsyncGenerator[Piece, None]:
         """Answer a prompt, piece by piece; the keywords are those of `completion_request`.
 
         Raises:
@@ -80,34 +85,75 @@ class EngineClient:
         """
         facts = self.facts()
         body = completion_request(prompt, media, facts.marker, stream=True, **sampling)
-        headers = {"Authorization": f"Bearer {facts.key}", "Connection": "close"}
-        reader = EventReader()
-        finished = False
-        try:
-            async with self._http.stream("POST", f"{facts.address}/completion", json=body, headers=headers) as reply:
+        reader, predicted, finished = EventReader(), 0, False
+        with _failure_named():
+            async with self._http.stream(
+                "POST", f"{facts.address}/completion", json=body, headers=_headers(facts)
+            ) as reply:
                 if reply.status_code != 200:
                     raise _refusal(reply.status_code, await reply.aread())
                 async for chunk in reply.aiter_bytes():
                     for event in reader.feed(chunk):
                         finished = finished or event["stop"]
-                        yield _piece(event)
-        except (httpx.TransportError, ServeError) as error:
-            if isinstance(error, RequestError | EngineDownError):
-                raise
-            raise EngineDownError(f"it failed over this request ({error})") from error
+                        yield _piece(event, event["tokens_predicted"] - predicted, sampling.get("logprobs"))
+                        predicted = event["tokens_predicted"]
         if not finished:
             raise EngineDownError("it ended while it worked on this request")
+
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]:
+        """The mean of each input's last hidden states, of length one; and how many tokens all had. Raises as `stream`.
+
+        Inputs are texts, or ids.
+        """
+        facts = self.facts()
+        with _failure_named():
+            reply = await self._http.post(
+                f"{facts.address}/v1/embeddings", json={"input": list(inputs)}, headers=_headers(facts)
+            )
+            if reply.status_code != 200:
+                raise _refusal(reply.status_code, reply.content)
+        body = reply.json()
+        rows = sorted(body["data"], key=lambda row: row["index"])
+        return [row["embedding"] for row in rows], int(body["usage"]["prompt_tokens"])
 
     async def close(self) -> None:
         """Give the connections back."""
         await self._http.aclose()
 
 
-def _piece(event: dict[str, Any]) -> Piece:
+def _headers(facts: EngineFacts) -> dict[str, str]:
+    return {"Authorization": f"Bearer {facts.key}", "Connection": "close"}
+
+
+@contextlib.contextmanager
+def _failure_named() -> Iterator[None]:
+    """What goes wrong between us and the engine, as ours: the request's fault, or the engine's."""
+    try:
+        yield
+    except (RequestError, EngineDownError):
+        raise
+    except EngineRequestError as error:
+        raise RequestError(error.problem, param="messages", expected=error.expected, got=error.got) from error
+    except (httpx.TransportError, ServeError) as error:
+        raise EngineDownError(f"it failed over this request ({error})") from error
+
+
+def _piece(event: dict[str, Any], steps: int, logprobs: int | None) -> Piece:
+    """An event of the engine, `steps` tokens after the one before."""
     if not event["stop"]:
-        return Piece(event["content"])
+        told = event.get("completion_probabilities", ()) if logprobs is not None else ()
+        return Piece(event["content"], tokens=tuple(_token(one, steps, logprobs or 0) for one in told))
     last = read_completion(event)
-    return Piece(last.text, last.finish_reason, last.prompt_tokens, last.completion_tokens)
+    cached = event.get("timings", {}).get("cache_n", 0)
+    return Piece(last.text, last.finish_reason, last.prompt_tokens, last.completion_tokens, cached)
+
+
+def _token(told: dict[str, Any], steps: int, top: int) -> Token:
+    """llama.cpp tells of tokens that end inside a character together with the next; only of the last what it took."""
+    if steps > 1:
+        return Token(told["token"], tuple(told["bytes"]), None)
+    likeliest = (Token(one["token"], tuple(one["bytes"]), one["logprob"]) for one in told["top_logprobs"][:top])
+    return Token(told["token"], tuple(told["bytes"]), told["logprob"], tuple(likeliest))
 
 
 def _refusal(status: int, body: bytes) -> RequestError | EngineDownError:

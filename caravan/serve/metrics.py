@@ -9,8 +9,8 @@ from contextlib import aclosing
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from caravan.core.errors import CaravanError
-from caravan.serve.client import Piece
 from caravan.serve.errors import EngineDownError
+from caravan.serve.question import Piece
 
 
 class Metrics:

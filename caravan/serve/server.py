@@ -16,7 +16,7 @@ from caravan.recipe.serve import ServeConfig
 from caravan.serve.app import create_app
 from caravan.serve.assistant import Assistant
 from caravan.serve.client import EngineClient
-from caravan.serve.conversation import Renderer
+from caravan.serve.local import Local
 from caravan.serve.model import ServedModel
 from caravan.serve.supervisor import Supervisor, engine_command
 from caravan.serve.web import mount_chat
@@ -62,9 +62,9 @@ async def serve(files: ServedModel, config: ServeConfig, sock: socket.socket, on
     for number in SIGNALS:
         loop.add_signal_handler(number, starting.cancel)
     try:
-        facts = await starting
-        renderer = Renderer(load_tokenizer(files.tokenizer), facts.senses, config.limits)
-        front = _front_end(Assistant(files.name, renderer, client, config), on_ready)
+        await starting
+        backend = Local(client, load_tokenizer(files.tokenizer), config)
+        front = _front_end(Assistant(files.name, backend, config), on_ready)
         for number in SIGNALS:
             loop.add_signal_handler(number, front.handle_exit, number, None)
         await front.serve(sockets=[sock])

@@ -17,9 +17,10 @@ from fastapi import FastAPI
 
 from caravan.core.errors import CaravanError
 from caravan.records import Message, Part
-from caravan.serve.assistant import Assistant, Sampling
+from caravan.serve.assistant import Assistant
 from caravan.serve.conversation import SENSES, file_part
 from caravan.serve.errors import sentence
+from caravan.serve.question import Question, Turn
 
 EXAMPLES = (
     "What month comes after November?",
@@ -63,7 +64,7 @@ def mount_chat(app: FastAPI, assistant: Assistant) -> FastAPI:
 
 def chat_page(assistant: Assistant) -> gr.Blocks:
     """The page: a conversation, a box to type, record and upload in, and the camera where the model sees."""
-    senses = assistant.client.facts().senses
+    senses = assistant.backend.senses
     sources: list[Literal["upload", "microphone"]] = []
     if senses & SENSES.keys():
         sources.append("upload")
@@ -74,7 +75,7 @@ def chat_page(assistant: Assistant) -> gr.Blocks:
         messages = _conversation(history, turn)
         text = ""
         try:
-            async with aclosing(assistant.answer(messages, Sampling())) as pieces:
+            async with aclosing(assistant.answer(Question(tuple(map(Turn.of, messages))))) as pieces:
                 async for piece in pieces:
                     text += piece.text
                     yield text

@@ -6,7 +6,7 @@ Whatever the tokenizer's own `chat_template` says is what training, evaluation a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,19 +65,22 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocabulary: int, where:
         )
 
 
-def special_tokens_in(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """Special tokens that a piece of plain text contains, in order."""
-    names = sorted(tokenizer.all_special_tokens + list(tokenizer.get_added_vocab()), key=len, reverse=True)
+def special_tokens_in(tokenizer: PreTrainedTokenizerBase, text: str, allowed: Container[str] = ()) -> list[str]:
+    """Special tokens that a piece of plain text contains, in order, but for those that it may contain."""
+    every = tokenizer.all_special_tokens + list(tokenizer.get_added_vocab())
+    names = sorted((name for name in every if name not in allowed), key=len, reverse=True)
     return re.findall("|".join(map(re.escape, names)), text) if names else []
 
 
-def _plain(tokenizer: PreTrainedTokenizerBase, messages: Iterable[Message], where: str) -> list[dict[str, Any]]:
+def _plain(
+    tokenizer: PreTrainedTokenizerBase, messages: Iterable[Message], where: str, allowed: Container[str] = ()
+) -> list[dict[str, Any]]:
     """Messages as the template wants them; text that would be read as a special token is refused."""
     plain = []
     for message in messages:
         # Neighbouring parts are joined by the template, so a token cut in two would come together again.
         text = "".join(part.text if isinstance(part, TextPart) else "\n" for part in message.content)
-        if found := special_tokens_in(tokenizer, text):
+        if found := special_tokens_in(tokenizer, text, allowed):
             raise PlaceholderError(
                 f"text contains the special token {found[0]}",
                 where=where or None,
@@ -99,13 +102,17 @@ def _template(tokenizer: PreTrainedTokenizerBase, plain: list[dict[str, Any]], g
     return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=generation))
 
 
-def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Iterable[Message], where: str = "") -> str:
+def prompt_text(
+    tokenizer: PreTrainedTokenizerBase, messages: Iterable[Message], where: str = "", allowed: Container[str] = ()
+) -> str:
     """The prompt for the next answer: one pad token stands for each medium, the generation prompt at the end.
+
+    `allowed` are special tokens that text may contain, such as the tags of tool calls.
 
     Raises:
         PlaceholderError: text contains a special token.
     """
-    return _template(tokenizer, _plain(tokenizer, messages, where), generation=True)
+    return _template(tokenizer, _plain(tokenizer, messages, where, allowed), generation=True)
 
 
 def encode(

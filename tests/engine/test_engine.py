@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from caravan.core.errors import PlaceholderError, ServeError
 from caravan.engine import (
-    PLACEHOLDER,
     Engine,
     EngineRequestError,
     EventReader,
@@ -28,6 +27,7 @@ from caravan.engine import (
     engine_error,
     read_completion,
 )
+from caravan.engine.protocol import PLACEHOLDER
 from caravan.text.tokens import AUDIO_PAD, IMAGE_PAD, SPECIAL_TOKENS
 
 PROMPT = "<|user|>the end 12<|end|><|assistant|>"

@@ -7,9 +7,9 @@ import pytest
 
 from caravan.core.errors import DataError
 from caravan.instruct import speech
-from caravan.instruct.instructions import INSTRUCTIONS
 from caravan.instruct.tables import Item
 from caravan.recipe.instruct import SpeechSource, SpokenPictureSource
+from caravan.text.instructions import INSTRUCTIONS
 
 
 def read(world: Any, **keys: Any) -> list[Item]:

@@ -23,19 +23,6 @@ Make = Callable[..., bytes]
 URL = "/v1/chat/completions"
 
 
-@pytest.fixture(scope="module")
-def http(server: Any) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def client(server: Any) -> Iterator[openai.OpenAI]:
-    http = httpx.Client(trust_env=False)
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=http) as client:
-        yield client
-
-
 def audio(data: bytes, kind: str = "wav") -> Any:
     return {"type": "input_audio", "input_audio": {"data": base64.b64encode(data).decode(), "format": kind}}
 
@@ -50,42 +37,6 @@ def say(*parts: Any, **more: Any) -> dict[str, Any]:
 
 def text(words: str) -> Any:
     return {"type": "text", "text": words}
-
-
-def test_openai_client_gets_the_same_answer_whole_and_streamed(client: openai.OpenAI, wav: Make, png: Make) -> None:
-    turn = say(text("what"), image(png()), audio(wav()), image(png(30, 90)), text("?"))
-    whole = client.chat.completions.create(model="tiny", **turn)
-    assert whole.usage
-    assert whole.usage.completion_tokens == 8
-    assert whole.usage.prompt_tokens > 150  # the clip alone
-    assert whole.choices[0].finish_reason == "length"
-    chunks = list(
-        client.chat.completions.create(model="tiny", stream=True, stream_options={"include_usage": True}, **turn)
-    )
-    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
-    assert "".join(pieces) == whole.choices[0].message.content
-    assert len(pieces) > 3
-    assert chunks[-1].usage == whole.usage
-    assert chunks[-2].choices[0].finish_reason == "length"
-
-
-def test_sampling_is_passed_on(client: openai.OpenAI) -> None:
-    def drawn(seed: int, **more: Any) -> str:
-        turn = say(text("hello"), temperature=1.5, seed=seed, **more)
-        return client.chat.completions.create(model="tiny", **turn).choices[0].message.content or ""
-
-    assert drawn(1) == drawn(1)
-    assert len({drawn(seed) for seed in range(4)}) > 1
-    # Nothing but the likeliest token is left of the distribution: greedy.
-    assert drawn(1, top_p=0.0) == drawn(2, top_p=0.0)
-    whole = drawn(1)
-    assert drawn(1, stop=[whole[2]]) == whole[: whole.index(whole[2])]
-
-
-def test_media_matter(client: openai.OpenAI, png: Make, wav: Make) -> None:
-    turns = [say(text("x")), say(text("x"), image(png())), say(text("x"), audio(wav()))]
-    answers = {client.chat.completions.create(model="tiny", **turn).choices[0].message.content for turn in turns}
-    assert len(answers) == 3
 
 
 def test_models_and_health(client: openai.OpenAI, http: httpx.Client) -> None:
@@ -179,7 +130,7 @@ def test_a_stream_that_cannot_begin_is_refused_alike(http: httpx.Client, wav: Ma
 
 
 def test_what_is_not_offered_is_said_in_the_same_shape(http: httpx.Client) -> None:
-    for reply in (http.get(URL), http.post("/v1/embeddings", json={}), http.get("/v1/models/other")):
+    for reply in (http.get(URL), http.post("/v1/responses", json={}), http.get("/v1/models/other")):
         assert reply.status_code == 404
         assert reply.json()["error"]["type"] == "invalid_request_error"
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from caravan.serve.app import _events
-from caravan.serve.client import EngineClient, EngineFacts, Piece
+from caravan.serve.api.base import Label
+from caravan.serve.api.chat import Chunks
+from caravan.serve.api.streams import server_sent
+from caravan.serve.client import EngineClient, EngineFacts
 from caravan.serve.errors import EngineDownError, RequestError
-from caravan.serve.protocol import Label
+from caravan.serve.question import Piece
 
 START = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-PIECE = b'data: {"content": "a\xe2\x80\xa8b", "stop": false}\n\n'
+PIECE = b'data: {"content": "a\xe2\x80\xa8b", "stop": false, "tokens_predicted": 1}\n\n'
 TOO_LONG = {
     "error": {"code": 400, "type": "exceed_context_size_error", "message": "x", "n_ctx": 64, "n_prompt_tokens": 99}
 }
@@ -87,7 +89,7 @@ def test_an_error_after_the_first_piece_is_the_last_event() -> None:
         raise EngineDownError("it ended")
 
     async def events() -> list[str]:
-        return [event async for event in _events(Label("id", "tiny", 0), Piece("hello"), pieces(), True)]
+        return [event async for event in server_sent(Piece("hello"), pieces(), Chunks(Label("id", "tiny", 0), True))]
 
     *said, last = asyncio.run(events())
     assert [json.loads(event.removeprefix("data: "))["choices"][0]["delta"]["content"] for event in said] == [

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from caravan.instruct.instructions import INSTRUCTIONS, draw, instruction
 from caravan.records import LANGUAGES
+from caravan.text.instructions import INSTRUCTIONS, draw, instruction
 from caravan.text.tokens import SPECIAL_TOKENS
 
 

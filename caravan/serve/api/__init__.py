@@ -1,0 +1,1 @@
+"""The routes of the front end, a module for each: OpenAI's, and Linly's."""
