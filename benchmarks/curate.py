@@ -91,7 +91,7 @@ def caravan(sources: list[Path], out: Path, settings: dict[str, Any]) -> list[st
     recipe = {
         "name": "benchmark",
         "curate": {
-            "sources": [{"path": str(source / "*.parquet"), "id": "id"} for source in sources],
+            "sources": [{"path": str(source / "*.parquet"), "columns": {"id": "id"}} for source in sources],
             "workers": 1,
             **settings,
         },

@@ -5,6 +5,7 @@ CaravanError
 │   └── RecipeError            wrong recipe                              exit 2
 ├── DataError                  a file, row or field that cannot be used
 │   ├── MediaError             audio or image that cannot be decoded
+│   ├── StoreError             files elsewhere that cannot be reached
 │   ├── PlaceholderError       placeholders and media do not match
 │   └── UnsupervisedError      a dialogue without a token to learn from
 ├── ArtifactError              a folder on the road that cannot be used
@@ -75,6 +76,10 @@ class DataError(CaravanError):
 
 class MediaError(DataError):
     """An audio clip or an image cannot be decoded, or exceeds a limit."""
+
+
+class StoreError(DataError):
+    """A store of files, such as S3 or the Hugging Face hub, cannot be reached; the files themselves may be whole."""
 
 
 class PlaceholderError(DataError):

@@ -58,14 +58,21 @@ class StageContext:
         Raises:
             DataError: nothing matches.
         """
-        full = str(self.base / Path(pattern).expanduser())
-        found = sorted(Path(name) for name in glob.glob(full, recursive=True))
+        found = self.matches(pattern)
         if not found:
             raise DataError(
                 "no file matches",
-                where=full,
+                where=self.full(pattern),
                 expected="at least one file",
                 got="none",
                 fix="correct the path, or give the data folder on the command line: data=FOLDER",
             )
         return found
+
+    def matches(self, pattern: str) -> list[Path]:
+        """Files that a path or glob of the recipe names, sorted; none if there is none."""
+        return sorted(Path(name) for name in glob.glob(self.full(pattern), recursive=True))
+
+    def full(self, pattern: str) -> str:
+        """The pattern below the data folder, unless it stands by itself."""
+        return str(self.base / Path(pattern).expanduser())

@@ -10,8 +10,10 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
-from caravan.curate.rows import LONGEST, BrokenFileError, Damage, Row
+from caravan.curate.lines import too_long
+from caravan.curate.rows import BrokenFileError, Damage, Row
 from caravan.curate.shards import Shard
+from caravan.curate.stores import open_unpacked
 
 PAGES = ("text/html", "application/xhtml+xml")
 MOST_READ = 1 << 14
@@ -32,8 +34,8 @@ def archive_rows(shard: Shard, damage: Damage) -> Iterator[Row]:
         source = _Source(shard)
         for record in ArchiveIterator(source, WANTED, auto_decode="all", stream_detect=False):
             number += 1
-            if record.content_length > LONGEST:
-                damage.add(number, f"a record of {record.content_length:,} bytes, more than {LONGEST:,}")
+            if record.content_length > shard.longest:
+                damage.add(number, too_long("record", record.content_length, shard))
             elif record.record_type == WarcRecordType.conversion or _is_page(record):
                 try:
                     text = _text(record)
@@ -52,7 +54,7 @@ class _Source:
     """The decompressed bytes of a file, and the last of them: fastwarc says nothing of a file that was cut off."""
 
     def __init__(self, shard: Shard) -> None:
-        self.stream = pa.input_stream(str(shard.path), compression="detect")
+        self.stream = open_unpacked(shard.path, shard.options)
         self.position, self.end = 0, b""
 
     def read(self, size: int = MOST_READ) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from caravan.core.errors import DataError
-from caravan.curate.lines import in_lists, json_records, numbered_lines
-from caravan.curate.readers import KEY_BITS, need_columns, parquet_batches, parquet_columns, valid_text
+from caravan.curate.columns import column_at, need_columns, valid_text
+from caravan.curate.lines import in_lists, json_records, measured_lines, numbered_lines, too_long
+from caravan.curate.readers import KEY_BITS
 from caravan.curate.rows import BrokenFileError, Damage
 from caravan.curate.shards import PAIR_SCHEMA, Shard, format_of
+from caravan.curate.tables import parquet_batches, parquet_columns
 from caravan.curate.tmx import tmx_sides
 from caravan.recipe.pairs import ROW_LANGUAGE, PairSource
 
@@ -64,7 +67,7 @@ def read_pairs(shard: Shard, damage: Damage, languages: Sequence[str]) -> Iterat
         case "tsv":
             rows = _tsv_sides(shard, source, wanted, damage)
         case "tmx":
-            rows = tmx_sides(shard.path)
+            rows = tmx_sides(shard)
         case "moses":
             rows = _moses_sides(shard, damage)
     pairs = (
@@ -114,10 +117,10 @@ def _parquet_sides(
         broken: dict[int, str] = {}
         texts: dict[str, list[str | None]] = {}
         for language, name in zip(columns, names, strict=False):
-            values, problems = valid_text(_column(batch, name), shard, name)
+            values, problems = valid_text(column_at(batch, name), shard, name)
             broken |= problems
             texts[language] = values.to_pylist()
-        others = _column(batch, names[-1]).to_pylist() if source.language_column else itertools.repeat(None)
+        others = column_at(batch, names[-1]).to_pylist() if source.language_column else itertools.repeat(None)
         for index, (values_L, other) in enumerate(zip(zip(*texts.values(), strict=True), others, strict=False)):
             if index in broken:
                 damage.add(before + index + 1, broken[index])
@@ -141,16 +144,8 @@ def _by_name(shard: Shard, column: str | int) -> str:
     return column
 
 
-def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """A column, or with `a.b` a field of one."""
-    if name in batch.schema.names:
-        return batch[name]
-    outer, inner = name.split(".", 1)
-    return pc.struct_field(batch[outer], inner)
-
-
 def _json_sides(shard: Shard, source: PairSource, wanted: Sequence[str], damage: Damage) -> Iterator[tuple[int, Sides]]:
-    for row, record in json_records(shard.path, damage):
+    for row, record in json_records(shard, damage):
         fields = _flat(record)
         columns = source.columns or {name: name for name in wanted}
         try:
@@ -188,7 +183,7 @@ def _tsv_sides(shard: Shard, source: PairSource, wanted: Sequence[str], damage: 
     """Rows of cells between tabs; quotation marks mean nothing."""
     places: dict[str, int] | None = None
     named = source.language_column
-    for row, line in numbered_lines(shard.path):
+    for row, line in numbered_lines(shard, damage):
         try:
             cells = line.decode("utf-8-sig" if row == 1 else "utf-8").rstrip("\r\n").split("\t")
         except UnicodeDecodeError as error:
@@ -222,19 +217,23 @@ def _moses_sides(shard: Shard, damage: Damage) -> Iterator[tuple[int, Sides]]:
     Raises:
         BrokenFileError: the files have not equally many lines: nothing says which of them belong together.
     """
-    counts = {language: sum(1 for _ in numbered_lines(path)) for language, path in shard.sides}
+    sides = {language: replace(shard, path=path) for language, path in shard.sides}
+    counts = {language: sum(1 for _ in measured_lines(side)) for language, side in sides.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{language} {count:,}" for language, count in counts.items())
         raise BrokenFileError(f"the files have not equally many lines: {told}")
-    languages = list(counts)
-    for numbered in zip(*(numbered_lines(path) for _, path in shard.sides), strict=True):
-        row = numbered[0][0]
+    for measured in zip(*map(measured_lines, sides.values()), strict=True):
+        row = measured[0][0]
+        sizes = [size for _, line, size in measured if line is None]
+        if sizes:
+            damage.add(row, too_long("line", max(sizes), shard))
+            continue
         try:
-            texts = [line.decode("utf-8-sig" if row == 1 else "utf-8").rstrip("\r\n") for _, line in numbered]
+            texts = [(line or b"").decode("utf-8-sig" if row == 1 else "utf-8") for _, line, _ in measured]
         except UnicodeDecodeError as error:
             damage.add(row, f"invalid UTF-8 at byte {error.start}")
         else:
-            yield row, dict(zip(languages, texts, strict=True))
+            yield row, {language: text.rstrip("\r\n") for language, text in zip(sides, texts, strict=True)}
 
 
 def _pairs(shard: Shard, row: int, sides: Sides, source: PairSource) -> Iterator[Pair]:

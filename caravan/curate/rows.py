@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-LONGEST = 256 << 20  # bytes of a line, or of a record
 LISTED = 1000
 
 

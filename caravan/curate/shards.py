@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,17 +19,19 @@ from caravan.core.errors import DataError
 from caravan.core.files import write_json, write_table
 from caravan.core.progress import track
 from caravan.core.stage import StageContext
-from caravan.recipe.curate import CurateConfig, SampleText, TextSource
+from caravan.curate.stores import find, is_url, open_file, suffixes
+from caravan.recipe.curate import CurateConfig, SampleText, TextColumns, TextSource
 from caravan.recipe.pairs import LANGUAGE_MARK, PairSource
 from caravan.recipe.samples import SamplesConfig
 
 SPOOL_ROWS = 50_000
+FOOTERS_AT_ONCE = 16
 MEGABYTE = 1 << 20
+LONGEST = 1 << 30  # bytes of a row of what this stage wrote itself
 Format = Literal["parquet", "jsonl", "text", "warc", "tsv", "tmx", "moses"]
 TABLES: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 TEXTS: dict[str, Format] = {**TABLES, ".txt": "text", ".text": "text", ".warc": "warc", ".wet": "warc"}
 PAIRS: dict[str, Format] = {**TABLES, ".tsv": "tsv", ".tmx": "tmx"}
-COMPRESSED = (".gz", ".zst", ".bz2")
 
 DOCUMENT_SCHEMA = pa.schema([
     ("key", pa.int64()), ("id", pa.string()), ("text", pa.string()), ("language", pa.string()), ("source", pa.string()),
@@ -44,26 +47,37 @@ class Shard:
     """A file, or some row groups of a Parquet file.
 
     Attributes:
+        path: of this machine, or a URL.
         name: the file as people know it, for ids and messages.
         source: how to read it; None for parallel pairs of the sample world, which are written in PAIR_SCHEMA.
         language: language of all of it, where known.
         groups: row groups of a Parquet file, None for the whole file.
         first_row: rows of the file before this shard.
-        size: bytes on disk; `modified`: when it was last written, in nanoseconds, 0 for what this stage wrote itself.
+        size: bytes on disk; `version`: another one when the file has changed, empty for what this stage wrote itself.
         sides: of parallel text in Moses' format, the file of each language; the first is `path`.
         number: position in the plan; with the row it makes the key of a document, and so the order of all documents.
     """
 
-    path: Path
+    path: str
     name: str
     source: TextSource | PairSource | None
     language: str | None = None
     groups: tuple[int, ...] | None = None
     first_row: int = 0
     size: int = 0
-    modified: int = 0
-    sides: tuple[tuple[str, Path], ...] = ()
+    version: str = ""
+    sides: tuple[tuple[str, str], ...] = ()
     number: int = -1
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What fsspec is to know of the store that it lies in."""
+        return self.source.storage_options if self.source else {}
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest row that is read."""
+        return self.source.longest if self.source else LONGEST
 
     @property
     def holds_pairs(self) -> bool:
@@ -86,7 +100,7 @@ def plan(config: CurateConfig, ctx: StageContext, work: Path) -> list[Shard]:
         if isinstance(source, SampleText):
             shards += spool_samples(source.samples, ctx, work / f"samples-{index}")
         else:
-            shards += [piece for file in files_of(source, ctx) for piece in cut(file, config.shard_mb * MEGABYTE)]
+            shards += cut_all(files_of(source, ctx), config.shard_mb * MEGABYTE)
     return [replace(shard, number=number) for number, shard in enumerate(shards)]
 
 
@@ -95,30 +109,39 @@ def files_of(source: TextSource | PairSource, ctx: StageContext) -> list[Shard]:
 
     Raises:
         DataError: no file matches.
+        StoreError: they lie elsewhere and cannot be reached.
     """
-    pattern = source.path if isinstance(source, TextSource) else source.pairs
-    language = source.language if isinstance(source, TextSource) else None
-    if LANGUAGE_MARK not in pattern:
-        return [_file(path, source, language, ctx) for path in ctx.resolve(pattern)]
-    found: list[Shard] = []
-    for name in (source.languages if isinstance(source, PairSource) else None) or ctx.languages:
-        # A run has languages that one source lacks; only a source without any file is a mistake.
-        with contextlib.suppress(DataError):
-            found += [_file(path, source, name, ctx) for path in ctx.resolve(pattern.replace(LANGUAGE_MARK, name))]
-    found = found or [_file(path, source, None, ctx) for path in ctx.resolve(pattern)]
-    return found if isinstance(source, TextSource) else _aligned(found, ctx.base / Path(pattern).expanduser(), ctx)
+    pattern = source.pattern
+    patterns = [(pattern, source.language if isinstance(source, TextSource) else None)]
+    # A run has languages that one source lacks; only a source without any file is a mistake.
+    if LANGUAGE_MARK in pattern:
+        wanted = (source.languages if isinstance(source, PairSource) else None) or ctx.languages
+        patterns = [(pattern.replace(LANGUAGE_MARK, name), name) for name in wanted]
+    found = [
+        Shard(file.path, file.name, source, language, size=file.size, version=file.version)
+        for one, language in patterns
+        for file in find(one, ctx, source.storage_options)
+    ]
+    where = pattern if is_url(pattern) else ctx.full(pattern)
+    if not found:
+        raise DataError(
+            "no file matches",
+            where=where,
+            expected="at least one file",
+            got="none",
+            fix="correct owner/name and path; a private data set needs `hf auth login`"
+            if source.hub
+            else "correct the path, or give the data folder on the command line: data=FOLDER",
+        )
+    aligned = isinstance(source, PairSource) and LANGUAGE_MARK in pattern
+    return _aligned(found, where, ctx) if aligned else found
 
 
-def _file(path: Path, source: TextSource | PairSource, language: str | None, ctx: StageContext) -> Shard:
-    state = path.stat()
-    return Shard(path, _name(path, ctx), source, language, size=state.st_size, modified=state.st_mtime_ns)
+def _name(stem: str, ctx: StageContext) -> str:
+    return stem if is_url(stem) else stem.removeprefix(f"{ctx.base}{os.sep}")
 
 
-def _name(path: Path, ctx: StageContext) -> str:
-    return str(path.relative_to(ctx.base)) if path.is_relative_to(ctx.base) else str(path)
-
-
-def _aligned(files: list[Shard], pattern: Path, ctx: StageContext) -> list[Shard]:
+def _aligned(files: list[Shard], pattern: str, ctx: StageContext) -> list[Shard]:
     """Files whose names differ in the language alone, together.
 
     Raises:
@@ -126,10 +149,10 @@ def _aligned(files: list[Shard], pattern: Path, ctx: StageContext) -> list[Shard
     """
     groups: dict[str, list[Shard]] = {}
     for file in files:
-        path, name = str(file.path), str(file.language)
+        path, name = file.path, str(file.language)
         places = [found.start() for found in re.finditer(re.escape(name), path)]
         stems = [path[:place] + LANGUAGE_MARK + path[place + len(name) :] for place in reversed(places)]
-        stem = next((stem for stem in stems if fnmatchcase(stem, str(pattern))), stems[0])
+        stem = next((stem for stem in stems if fnmatchcase(stem, pattern)), stems[0])
         groups.setdefault(stem, []).append(file)
     for stem, group in groups.items():
         if len(group) == 1:
@@ -143,36 +166,40 @@ def _aligned(files: list[Shard], pattern: Path, ctx: StageContext) -> list[Shard
     return [
         replace(
             group[0],
-            name=_name(Path(stem), ctx),
+            name=_name(stem, ctx),
             language=None,
             size=sum(file.size for file in group),
-            modified=max(file.modified for file in group),
+            version=" ".join(file.version for file in group),
             sides=tuple((str(file.language), file.path) for file in group),
         )
         for stem, group in sorted(groups.items())
     ]
 
 
-def format_of(path: Path, source: TextSource | PairSource | None) -> Format:
+def format_of(path: str, source: TextSource | PairSource | None) -> Format:
     """How a file is read: as the source says, else by its suffix."""
     if source is None:
         return "parquet"
     if isinstance(source, PairSource) and LANGUAGE_MARK in source.pairs:
         return "moses"
-    name = path.name
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
-    suffixes = TEXTS if isinstance(source, TextSource) else PAIRS
-    kind = source.format or suffixes.get(Path(name).suffix.lower())
+    known = TEXTS if isinstance(source, TextSource) else PAIRS
+    suffix = suffixes(path)[0]
+    kind = source.format or known.get(suffix)
     if kind is None:
         raise DataError(
             "the file's format is not known",
-            where=str(path),
-            expected=f"a suffix of {' '.join(suffixes)}, or `format` in the recipe",
-            got=path.suffix or "no suffix",
-            fix=f"add `format: {' | '.join(dict.fromkeys(suffixes.values()))}` to this source",
+            where=path,
+            expected=f"a suffix of {' '.join(known)}, or `format` in the recipe",
+            got=suffix or "no suffix",
+            fix=f"add `format: {' | '.join(dict.fromkeys(known.values()))}` to this source",
         )
     return kind
+
+
+def cut_all(files: list[Shard], size: int) -> list[Shard]:
+    """All files in pieces, in their order; several are looked at together, as stores take their time to answer."""
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
+        return [piece for pieces in pool.map(lambda file: list(cut(file, size)), files) for piece in pieces]
 
 
 def cut(whole: Shard, size: int) -> Iterator[Shard]:
@@ -181,7 +208,8 @@ def cut(whole: Shard, size: int) -> Iterator[Shard]:
         yield whole
         return
     try:
-        metadata = pq.read_metadata(whole.path)
+        with open_file(whole.path, whole.options) as file:
+            metadata = pq.read_metadata(file)
     except (pa.ArrowException, OSError):
         yield whole
         return
@@ -213,9 +241,10 @@ def spool_samples(samples: SamplesConfig, ctx: StageContext, folder: Path) -> li
         )
         spool(folder / "pairs", pair_rows, tuple(PAIR_SCHEMA.names[1:]), samples.pairs)
         write_json(finished, {"documents": samples.documents, "pairs": samples.pairs})
-    text = TextSource(path="samples", id="id", language_column="language", source_column="source")
+    columns = TextColumns(id="id", language="language", source="source")
+    text = TextSource(path="samples", columns=columns)
     return [
-        Shard(path, f"samples/{kind}/{path.name}", source, size=path.stat().st_size)
+        Shard(str(path), f"samples/{kind}/{path.name}", source, size=path.stat().st_size)
         for kind, source in (("documents", text), ("pairs", None))
         for path in sorted((folder / kind).glob("*.parquet"))
     ]
@@ -237,4 +266,4 @@ def spool(folder: Path, rows: Iterable[tuple[Any, ...]], columns: tuple[str, ...
 
 def fingerprint(shards: list[Shard]) -> list[list[Any]]:
     """What finished work of an earlier, killed attempt depends on: the pieces, their order, their age."""
-    return [[shard.name, list(shard.groups or ()), shard.size, shard.modified] for shard in shards]
+    return [[shard.name, list(shard.groups or ()), shard.size, shard.version] for shard in shards]

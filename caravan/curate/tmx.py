@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pyarrow as pa
 
 from caravan.curate.lines import first_line
 from caravan.curate.rows import BrokenFileError
+from caravan.curate.shards import Shard
+from caravan.curate.stores import open_unpacked
 
 XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 # Markup of the translated file, not text: what stands within goes, what follows stays.
@@ -17,7 +18,7 @@ CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
 WITHDRAWN = {"iw": "he", "in": "id", "ji": "yi"}
 
 
-def tmx_sides(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def tmx_sides(shard: Shard) -> Iterator[tuple[int, dict[str, str]]]:
     """Number of each unit from 1, and its text by language; of two variants in a language the first counts.
 
     Raises:
@@ -25,7 +26,7 @@ def tmx_sides(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """
     number = 0
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
+        with open_unpacked(shard.path, shard.options) as stream:
             events = ElementTree.iterparse(stream, events=("start", "end"))
             _, root = next(events)
             if root.tag != "tmx":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
 from caravan.recipe.base import Section
+from caravan.recipe.files import FileSource
 from caravan.recipe.pairs import PairLimits, PairSource
 from caravan.recipe.samples import SamplesConfig
 
@@ -17,27 +18,53 @@ class SampleText(Section):
     samples: SamplesConfig = Field(description="how much of the sample world")
 
 
-class TextSource(Section):
+class TextColumns(Section):
+    """Which columns, or JSON fields, hold what; `meta.url` is the field url in meta."""
+
+    text: str | list[str] = Field(
+        "text", description="the text; of several columns, the texts with an empty line between"
+    )
+    id: str | None = Field(None, description="the id; default: file and row")
+    language: str | None = Field(None, description="the language, where known; otherwise it is identified")
+    source: str | None = Field(None, description="where the row is from; default: the file")
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.text] if isinstance(self.text, str) else self.text
+
+    @property
+    def others(self) -> dict[str, str | None]:
+        """Column of what else a document has."""
+        return {"id": self.id, "language": self.language, "source": self.source}
+
+
+class TextSource(FileSource):
     """Monolingual text in Parquet, JSONL, plain files or web archives (WARC, WET)."""
 
     path: str = Field(
-        description="files, as a path or glob; `{language}` in it stands for each language of the run, then known"
+        "",
+        description="files, as a path, a glob or a URL that fsspec knows (s3://, https://, ...); `{language}` in it "
+        "stands for each language of the run, then known. Default with `hub`: all Parquet files",
     )
-    text: str = Field("text", description="column or JSON field of the text")
+    columns: TextColumns = Field(default_factory=TextColumns, description="columns or JSON fields: {text: content}")
     language: str | None = Field(None, description="language of all of it, where known; otherwise it is identified")
-    language_column: str | None = Field(None, description="column of each row's language, where known")
-    id: str | None = Field(None, description="column of the id; default: file and row")
-    source_column: str | None = Field(None, description="column that says where a row is from; default: the file")
     format: Literal["parquet", "jsonl", "text", "warc"] | None = Field(
         None, description="default: by the file's suffix"
     )
     documents: Literal["line", "file"] = Field("line", description="in plain text: what makes one document")
 
+    @property
+    def pattern(self) -> str:
+        """Where the files lie, as one path, glob or URL."""
+        return self.located(self.path or "**/*.parquet")
+
     @model_validator(mode="after")
-    def _one_language(self) -> TextSource:
-        named = [self.language is not None, self.language_column is not None, "{language}" in self.path]
+    def _one_language(self) -> Self:
+        if not (self.path or self.hub):
+            raise ValueError("a path, or a data set of the hub")
+        named = [self.language is not None, self.columns.language is not None, "{language}" in self.path]
         if sum(named) > 1:
-            raise ValueError("one of language, language_column and {language} in path")
+            raise ValueError("one of language, columns.language and {language} in path")
         return self
 
 

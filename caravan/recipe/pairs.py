@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from caravan.recipe.base import Section
+from caravan.recipe.files import FileSource
 
 ROW_LANGUAGE = "xx"
 LANGUAGE_MARK = "{language}"
 
 
-class PairSource(Section):
+class PairSource(FileSource):
     """Parallel text: tables with a column a language, files of one language each (Moses), or TMX."""
 
     pairs: str = Field(
-        description="files, as a path or glob; `{language}` in it stands for each language: files that differ in it "
-        "alone are aligned line by line (Moses)"
+        description="files, as a path, a glob or a URL that fsspec knows; `{language}` in it stands for each language: "
+        "files that differ in it alone are aligned line by line (Moses)"
     )
     format: Literal["parquet", "jsonl", "tsv", "tmx"] | None = Field(None, description="default: by the file's suffix")
     columns: dict[str, str | PositiveInt] | None = Field(
@@ -33,8 +34,13 @@ class PairSource(Section):
         1, ge=0, le=255, description="pairs a row, drawn at random, between languages other than the pivot"
     )
 
+    @property
+    def pattern(self) -> str:
+        """Where the files lie, as one path, glob or URL."""
+        return self.located(self.pairs)
+
     @model_validator(mode="after")
-    def _row_language(self) -> PairSource:
+    def _row_language(self) -> Self:
         named = self.columns is not None and ROW_LANGUAGE in self.columns
         if named != (self.language_column is not None):
             raise ValueError("`xx` in columns together with language_column, or neither")

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from caravan.curate import archives
 from caravan.curate.readers import read_documents
 from caravan.curate.rows import BrokenFileError, Damage
 from caravan.curate.shards import Shard
@@ -41,7 +40,7 @@ def read(path: Path) -> tuple[list[dict[str, Any]], Damage, str]:
     """Rows, damage, and why the rest of the file could not be read."""
     damage, found = Damage(path.name), []
     try:
-        for batch in read_documents(Shard(path, path.name, TextSource(path="x"), number=0), damage):
+        for batch in read_documents(Shard(str(path), path.name, TextSource(path="x", max_row_mb=1), number=0), damage):
             found += batch.to_pylist()
     except BrokenFileError as error:
         return found, damage, str(error)
@@ -69,17 +68,14 @@ def test_of_pages_the_main_text_is_read_whatever_their_encoding(tmp_path: Path) 
     assert (damage.rows, problem) == (0, "")
 
 
-def test_text_records_are_read_as_they_are_and_broken_ones_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archives, "LONGEST", 200)
-    bodies = [PROSE.encode(), b"bad \xff", b"x" * 300, b" \n", "商队".encode()]
+def test_text_records_are_read_as_they_are_and_broken_ones_set_aside(tmp_path: Path) -> None:
+    bodies = [PROSE.encode(), b"bad \xff", b"x" * 1_050_000, b" \n", "商队".encode()]
     (tmp_path / "a.warc.wet").write_bytes(b"".join(plain(body, number) for number, body in enumerate(bodies)))
     found, damage, problem = read(tmp_path / "a.warc.wet")
     assert [row["text"] for row in found] == [PROSE, "商队"]
     assert [(entry.row, entry.problem) for entry in damage.listed] == [
         (2, "invalid UTF-8 at byte 4"),
-        (3, "a record of 300 bytes, more than 200"),
+        (3, "a record of 1,050,000 bytes, more than 1,048,576"),
     ]
     assert problem == ""
 

@@ -17,7 +17,7 @@ from tests.curate.conftest import configuration, context, write_jsonl, write_par
 def test_a_large_parquet_file_is_cut_at_row_groups_and_no_row_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": [f"text {i}" for i in range(100)]}), path, row_group_size=10)
-    whole = Shard(path, "a.parquet", TextSource(path="a.parquet"), size=path.stat().st_size, number=0)
+    whole = Shard(str(path), "a.parquet", TextSource(path="a.parquet"), size=path.stat().st_size, number=0)
     pieces = list(cut(whole, 200))
     assert len(pieces) > 2
     assert [group for piece in pieces for group in piece.groups or ()] == list(range(10))

@@ -98,7 +98,7 @@ def test_labelled_junk_and_copies_go_and_clean_text_stays(tmp_path: Path) -> Non
     copied = labelled.filter(pc.is_in(labelled["dup_of"], clean["id"]))
     table = pa.concat_tables([clean, junk, copied])
     pq.write_table(table, tmp_path / "labelled.parquet")
-    source = {"path": "labelled.parquet", "id": "id", "language_column": "lang"}
+    source = {"path": "labelled.parquet", "columns": {"id": "id", "language": "lang"}}
     ctx = context(tmp_path, tmp_path / "out")
     run(CurateConfig.model_validate({"sources": [source], "workers": 1}), ctx)
     gone = {row["id"]: row for row in rows(ctx.out / "rejected")}
