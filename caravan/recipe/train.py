@@ -81,7 +81,17 @@ class PretrainConfig(OptimConfig):
     learning_rate: PositiveFloat = Field(3e-3, description="peak learning rate")
     weight_decay: NonNegativeFloat = Field(0.1, description="decoupled weight decay; biases and norms are left out")
     model: LlamaShape = Field(LlamaShape.model_validate({}), description="shape of a model from scratch")
-    from_: str | None = Field(None, alias="from", description="Hugging Face folder or name to continue from")
+    from_: str | None = Field(
+        None, alias="from", description="Hugging Face folder (relative to `data`) or name to continue from"
+    )
+    new_rows: Literal["pieces", "mean", "zero"] = Field(
+        "pieces",
+        description="how the embedding and output rows of new tokens start: the mean of the rows of the old tokens that"
+        " they were read as, the mean of all old tokens' rows, or zero",
+    )
+    new_rows_noise: NonNegativeFloat = Field(
+        0.0, description="normal noise added to new rows, as a share of the old rows' deviation in each column"
+    )
     length: PositiveInt = Field(256, description="tokens in a sequence")
     start: MixtureConfig = Field(MixtureConfig.model_validate({}), description="mixture of stage 1")
     end: MixtureConfig = Field(MixtureConfig.model_validate({}), description="mixture of stage 2")

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from huggingface_hub import snapshot_download
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from caravan.core.errors import TokenizerMismatchError
 from caravan.core.stage import StageContext
-from caravan.models.load import load_model
+from caravan.models.grow import CONFIG, NewRows, grow
+from caravan.models.load import check_tokenizer, load_whole
 from caravan.recipe.train import LlamaShape, PretrainConfig
 from caravan.text.chat import load_tokenizer
 from caravan.text.tokens import END_OF_TEXT, PAD
 from caravan.train.dialogue_rows import collate
-from caravan.train.finish import once, save_model
+from caravan.train.finish import WORK, once, save_model
 from caravan.train.learner import task_of
 from caravan.train.loop import fit
 from caravan.train.text_rows import open_sources, plan_text
@@ -44,33 +53,58 @@ def new_llama(shape: LlamaShape, tokenizer: PreTrainedTokenizerBase) -> LlamaFor
     return LlamaForCausalLM(config)
 
 
-def continued(path: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A model to continue, with rows for the tokens that the tokenizer has added to the model's own.
-
-    New rows of the input and output embeddings start at the mean of the old ones (as in LLaSM).
+def continued(config: PretrainConfig, ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model to continue, with rows for the tokens that the run's tokenizer has added to the model's own.
 
     Raises:
         TokenizerMismatchError: the tokenizer does not keep the ids of the model's own.
     """
-    model: Any
-    model, own = load_model(path)
+    name = ctx.located(str(config.from_))
+    own = load_tokenizer(name)
     ids, own_ids = tokenizer.get_vocab(), own.get_vocab()
     moved = [token for token, index in own_ids.items() if ids.get(token) != index]
     if moved:
         raise TokenizerMismatchError(
             "the model's tokenizer and the run's differ",
-            where=path,
+            where=name,
             expected="the run's tokenizer to be the model's own, with tokens added at the end",
             got=f"{len(moved)} of {len(own_ids)} tokens have another id or none, such as {moved[0]!r}",
-            fix=f"set `tokenize.existing: {path}`",
+            fix=f"set `tokenize.extend: {config.from_}` (or `tokenize.existing`, without new pieces)",
         )
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        with torch.no_grad():
-            for table in {model.get_input_embeddings(), model.get_output_embeddings()}:
-                table.weight[rows:] = table.weight[:rows].mean(0)
-    return cast(PreTrainedModel, model)
+    if len(ids) > len(own_ids):
+        new = NewRows(
+            pieces_of(tokenizer, own), max(own_ids.values()) + 1, config.new_rows, config.new_rows_noise, ctx.seed
+        )
+        name = grown(name, ctx.out / WORK, max(ids.values()) + 1, new)
+    model: PreTrainedModel = load_whole(AutoModelForCausalLM.from_pretrained, name)
+    check_tokenizer(model, tokenizer, where=name)
+    return model
+
+
+def pieces_of(tokenizer: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase) -> dict[int, list[int]]:
+    """Ids of the old tokens as which each new one was read."""
+    backend: Tokenizer = own.backend_tokenizer
+    backend.encode_special_tokens = True
+    old, special = own.get_vocab(), tokenizer.get_added_vocab()
+    pieces = {}
+    for token, index in tokenizer.get_vocab().items():
+        if token in special and token not in old:
+            pieces[index] = list(backend.encode(token, add_special_tokens=False).ids)
+        elif token not in old:
+            pieces[index] = [part.id for part in backend.model.tokenize(token)]
+    return pieces
+
+
+def grown(name: str, work: Path, rows: int, new: NewRows) -> str:
+    """The folder of the model with rows for new tokens; made once, whatever comes between."""
+    out = work / "grown"
+    if not (out / CONFIG).is_file():
+        source = Path(name) if Path(name).is_dir() else Path(snapshot_download(name))
+        if not any(source.glob("*.safetensors")):
+            load_whole(AutoModelForCausalLM.from_pretrained, name).save_pretrained(work / "converted")
+            source = work / "converted"
+        grow(source, out, rows, new)
+    return str(out)
 
 
 def run(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
@@ -82,7 +116,7 @@ def _train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     folder: Path = ctx.need("tokenizer").path
     tokenizer = load_tokenizer(folder)
     torch.manual_seed(ctx.seed)
-    model = continued(config.from_, tokenizer) if config.from_ else new_llama(config.model, tokenizer)
+    model = continued(config, ctx, tokenizer) if config.from_ else new_llama(config.model, tokenizer)
     pad = tokenizer.pad_token_id or 0
     rows = plan_text(open_sources(folder / PACKED, tokenizer, ctx.seed), config, ctx.seed, int(pad))
     task = task_of(model, "pretrain", config, config.length)

@@ -40,7 +40,7 @@ def run_sft(config: SftConfig, ctx: StageContext) -> dict[str, Any]:
 
 def check_pretrain(config: PretrainConfig, ctx: StageContext) -> list[CaravanError]:
     """See that a model to continue is there."""
-    return _models({"pretrain.from": config.from_})
+    return _models({"pretrain.from": config.from_ and ctx.located(config.from_)})
 
 
 def check_encoders(config: EncodersConfig, ctx: StageContext) -> list[CaravanError]:

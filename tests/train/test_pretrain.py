@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from caravan.core.errors import TokenizerMismatchError
 from caravan.recipe.train import PretrainConfig
+from caravan.text.chat import load_tokenizer
 from caravan.train import pretrain
 
 SHAPE = {"hidden_size": 32, "layers": 1, "heads": 2}
@@ -33,31 +34,57 @@ def test_learns_and_leaves_a_model_folder(context, tokenizer_artifact):
     assert not (ctx.out / "work").exists()
 
 
-def test_continues_a_model_and_gives_new_tokens_the_mean(context, tokenizer_artifact, tokenizer, llama, tmp_path):
-    small = llama.resize_token_embeddings(len(tokenizer) - 3) and llama
-    own = tokenizer.backend_tokenizer.to_str()
-    vocabulary = json.loads(own)
-    last = [token for token, index in vocabulary["model"]["vocab"].items() if index >= len(tokenizer) - 3]
+@pytest.fixture
+def own(tokenizer, llama, tmp_path):
+    """A model whose tokenizer lacks the run's last three tokens, and whose table has two rows more than tokens."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    size = len(tokenizer) - 3
+    last = [token for token, index in backend["model"]["vocab"].items() if index >= size]
     for token in last:
-        del vocabulary["model"]["vocab"][token]
-    vocabulary["model"]["merges"] = [m for m in vocabulary["model"]["merges"] if "".join(m) not in last]
+        del backend["model"]["vocab"][token]
+    backend["model"]["merges"] = [merge for merge in backend["model"]["merges"] if "".join(merge) not in last]
+    llama.resize_token_embeddings(size + 2, mean_resizing=False)
     folder = tmp_path / "own"
-    small.save_pretrained(folder)
+    llama.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "tokenizer.json").write_text(json.dumps(vocabulary))
-    model = pretrain.continued(str(folder), tokenizer)
-    table = model.get_input_embeddings().weight
-    assert len(table) == len(tokenizer)
-    torch.testing.assert_close(table[-1], table[:-3].mean(0))
-    torch.testing.assert_close(model.lm_head.weight[-2], model.lm_head.weight[:-3].mean(0))
+    (folder / "tokenizer.json").write_text(json.dumps(backend))
+    return folder
 
 
-def test_refuses_a_model_of_another_vocabulary(context, tokenizer, llama, tmp_path):
+@pytest.mark.parametrize("name", ["own", "absolute"])
+def test_continues_a_model_with_rows_for_new_tokens_by_their_ids(
+    context, tokenizer_artifact, tokenizer, llama, own, name
+):
+    config = PretrainConfig(**{"from": "own" if name == "own" else str(own)})
+    model = pretrain.continued(config, context(tokenizer=tokenizer_artifact), tokenizer)
+    backend = load_tokenizer(own).backend_tokenizer
+    for old, new in (
+        (llama.get_input_embeddings().weight, model.get_input_embeddings().weight),
+        (llama.lm_head.weight, model.lm_head.weight),
+    ):
+        assert len(new) == len(tokenizer)
+        for index in range(len(tokenizer) - 3, len(tokenizer)):
+            pieces = [part.id for part in backend.model.tokenize(tokenizer.convert_ids_to_tokens(index))]
+            assert len(pieces) > 1
+            torch.testing.assert_close(new[index], old[pieces].mean(0))
+        assert torch.equal(new[: len(tokenizer) - 3], old[: len(tokenizer) - 3])
+
+
+def test_a_continued_model_is_trained_and_saved_whole(context, tokenizer_artifact, tokenizer, own):
+    ctx = context(tokenizer=tokenizer_artifact)
+    counts = pretrain.run(PretrainConfig(**{**SMALL, "from": "own", "steps": 2}), ctx)
+    model = AutoModelForCausalLM.from_pretrained(ctx.out)
+    assert model.config.vocab_size == len(tokenizer)
+    assert counts["parameters"] == model.num_parameters()
+    assert not (ctx.out / "work").exists()
+
+
+def test_refuses_a_model_of_another_vocabulary(context, tokenizer_artifact, tokenizer, llama, tmp_path):
     vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())
     ids = vocabulary["model"]["vocab"]
     ids["a"], ids["b"] = ids["b"], ids["a"]
-    llama.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text(json.dumps(vocabulary))
+    llama.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(vocabulary))
     with pytest.raises(TokenizerMismatchError, match="2 of [0-9]+ tokens"):
-        pretrain.continued(str(tmp_path), tokenizer)
+        pretrain.continued(PretrainConfig(**{"from": "other"}), context(tokenizer=tokenizer_artifact), tokenizer)
