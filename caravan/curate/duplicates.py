@@ -1,68 +1,74 @@
-"""Which documents are copies of which, over all shards: groups of equal hashes and of shared LSH bands.
+"""Which documents are copies of which, over all shards: groups of equal hashes, and of what shares an LSH band.
 
-DuckDB groups and spills to disk; in memory are only the documents that share something with another one.
+DuckDB groups and spills to disk; in memory are only numbers of the documents that share something with another one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numba import njit
 
 from caravan.core.errors import DiskFullError
-from caravan.core.files import says_full_disk, write_table
-from caravan.recipe.curate import DuplicateConfig
+from caravan.core.files import atomic_path, says_full_disk
+from caravan.core.progress import track
+from caravan.curate.signatures import columns
+from caravan.curate.similarity import ShingleFile
+from caravan.recipe.curate import CurateConfig
 
 SCHEMA = pa.schema([
     ("key", pa.int64()), ("reason", pa.string()), ("value", pa.float64()), ("duplicate_of", pa.string()),
 ])  # fmt: skip
 EXACT, NEAR = "exact copy", "near copy"
+ROW_GROUP = 1 << 16
 
 Keys = npt.NDArray[np.int64]
 
 # The first document of each group of equal values, beside every other one of the group.
-SAME_HASH = """
-    WITH groups AS (SELECT language, hash, min(key) AS first FROM documents GROUP BY ALL HAVING count(*) > 1)
-    SELECT key, first FROM documents JOIN groups USING (language, hash) WHERE key <> first
+SAME = """
+    WITH groups AS (SELECT {column}, min(key) AS first FROM documents GROUP BY {column} HAVING count(*) > 1)
+    SELECT key, first FROM documents JOIN groups USING ({column}) WHERE key <> first
 """
-SAME_BAND = """
-    WITH bands AS (SELECT language, key, bands[{band}] AS band FROM documents),
-    groups AS (SELECT language, band, min(key) AS first FROM bands GROUP BY ALL HAVING count(*) > 1)
-    SELECT key, first FROM bands JOIN groups USING (language, band) WHERE key <> first
-"""
-# One document of each group stays; the others are dropped, as exact copies if their hash is that of the kept one.
-VERDICTS = f"""
-    WITH members AS (
-        SELECT root, key, id, hash, row_number() OVER (PARTITION BY root ORDER BY {{order}}) AS place,
-               count(*) OVER (PARTITION BY root) AS size
+# One document of each group stays; every other one beside it.
+KEPT = """
+    SELECT key, kept FROM (
+        SELECT key, first_value(key) OVER (PARTITION BY root ORDER BY {order}) AS kept
         FROM groups JOIN documents USING (key)
-    )
-    SELECT copy.key AS key, CASE WHEN copy.hash = kept.hash THEN '{EXACT}' ELSE '{NEAR}' END AS reason,
-           copy.size::DOUBLE AS value, kept.id AS duplicate_of
-    FROM members copy JOIN members kept ON copy.root = kept.root AND kept.place = 1
-    WHERE copy.place > 1 ORDER BY copy.key
+    ) WHERE key <> kept ORDER BY kept, key
 """
 ORDERS = {"first": "key", "longest": "strlen(text) DESC, key"}
+VERDICTS = f"""
+    SELECT copies.key AS key, CASE WHEN copy.hash = stays.hash THEN '{EXACT}' ELSE '{NEAR}' END AS reason,
+           CASE WHEN copy.hash = stays.hash THEN 1 ELSE similarity END AS value, stays.id AS duplicate_of
+    FROM copies JOIN documents copy ON copies.key = copy.key JOIN documents stays ON copies.kept = stays.key
+    ORDER BY copies.key
+"""
 
 
-def connect(memory: str, spill: Path) -> duckdb.DuckDBPyConnection:
+def connect(memory: str, threads: int, spill: Path) -> duckdb.DuckDBPyConnection:
     """DuckDB in this process with a limit of memory, beyond which it writes to `spill`."""
     connection = duckdb.connect()
     connection.execute(f"SET memory_limit = '{memory}'")
     connection.execute("SET temp_directory = ?", [str(spill)])
+    connection.execute(f"SET threads = {threads}")
+    # Whatever needs an order says so.
+    connection.execute("SET preserve_insertion_order = false")
     return connection
 
 
 @contextlib.contextmanager
 def _room(memory: str, spill: Path) -> Iterator[None]:
-    """DuckDB's own words for a full disk, and for memory and spill exhausted, as one of our errors."""
+    """A folder for what goes beyond memory; a full disk, or both exhausted, in DuckDB's words, as one of our errors."""
+    shutil.rmtree(spill, ignore_errors=True)
+    spill.mkdir(parents=True)
     try:
         yield
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
@@ -75,40 +81,70 @@ def _room(memory: str, spill: Path) -> Iterator[None]:
             got=str(error).splitlines()[0],
             fix="free some space, or raise `memory` of the duplicates step, and run the same command again",
         ) from error
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
 
 
-def find_duplicates(shards: list[Path], config: DuplicateConfig, target: Path) -> None:
+def find_duplicates(shards: list[Path], config: CurateConfig, target: Path) -> None:
     """Write the verdict on every copy, ordered by key.
 
     Args:
         shards: files of judged documents.
-        target: file to write, in SCHEMA; `value` is the size of the group, `duplicate_of` the document that stays.
+        target: file to write, in SCHEMA; `duplicate_of` is the document that stays, `value` the Jaccard similarity of
+            the two documents' shingles, 1 for an exact copy.
 
     Raises:
         DiskFullError: neither memory nor disk has room for the grouping.
     """
-    spill = target.parent / "spill"
-    with _room(config.memory, spill), connect(config.memory, spill) as connection:
+    spill, settings = target.parent / "spill", config.duplicates
+    with _room(settings.memory, spill), connect(settings.memory, config.processes(), spill) as connection:
         judged = connection.read_parquet([str(path) for path in shards])
         judged.filter("reason IS NULL").create_view("documents")
-        edges = _edges(connection, config)
-        nodes, links = np.unique(edges, return_inverse=True)
-        roots = components(len(nodes), links.reshape(edges.shape))
-        groups = pa.table({"key": nodes, "root": roots})
-        connection.register("groups", groups)
-        found: pa.Table = connection.sql(VERDICTS.format(order=ORDERS[config.keep])).to_arrow_table()
-    write_table(target, found.cast(SCHEMA), row_group_size=1 << 16)
+        exact, near = _pairs(connection, config)
+        with ShingleFile(spill / "shingles", np.unique(np.concatenate([exact, near]))) as sets:
+            if len(near):
+                sets.collect(shards, config.shingle)
+            links = np.concatenate([exact, near[sets.similarities(near) >= settings.verify]])
+            copies = _copies(connection, links, ORDERS[settings.keep])
+            similarity = sets.similarities(copies) if len(near) else np.ones(len(copies))
+        verdicts = pa.table({"key": copies[:, 0], "kept": copies[:, 1], "similarity": similarity})
+        connection.register("copies", verdicts)
+        _write(connection, target)
 
 
-def _edges(connection: duckdb.DuckDBPyConnection, config: DuplicateConfig) -> Keys:
-    """Pairs of keys that share a hash or a band [edges, 2], each pair once."""
-    queries = [SAME_HASH] if config.exact else []
-    queries += [SAME_BAND.format(band=band + 1) for band in range(config.bands)] if config.near else []
-    found: list[Any] = [np.empty((0, 2), np.int64)]
-    for query in queries:
-        columns = connection.execute(query).fetchnumpy()
-        found.append(np.stack([columns["key"], columns["first"]], axis=1))
-    return np.unique(np.concatenate(found), axis=0)
+def _pairs(connection: duckdb.DuckDBPyConnection, config: CurateConfig) -> tuple[Keys, Keys]:
+    """Pairs of keys that share a hash, and pairs that share a band [n, 2]: each with the first of all that share it."""
+    connection.execute("CREATE TABLE exact (key BIGINT, first BIGINT)")
+    connection.execute("CREATE TABLE near (key BIGINT, first BIGINT)")
+    hashed, *bands = columns(config.duplicates)
+    queries = [("exact", hashed)] if config.duplicates.exact else []
+    queries += [("near", band) for band in bands]
+    with track("duplicates", len(queries), "band") as bar:
+        for table, column in queries:
+            connection.execute(f"INSERT INTO {table} {SAME.format(column=column)}")
+            bar.advance()
+    return _fetch(connection, "SELECT key, first FROM exact"), _fetch(
+        connection, "SELECT DISTINCT key, first FROM near ORDER BY first, key"
+    )
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, query: str) -> Keys:
+    """Two columns of keys [n, 2]."""
+    return np.stack(list(connection.execute(query).fetchnumpy().values()), axis=1).astype(np.int64)
+
+
+def _copies(connection: duckdb.DuckDBPyConnection, links: Keys, order: str) -> Keys:
+    """Every document of a group of linked ones but the kept one, beside that one [n, 2]."""
+    nodes, places = np.unique(links, return_inverse=True)
+    roots = components(len(nodes), places.reshape(links.shape).astype(np.int64))
+    connection.register("groups", pa.table({"key": nodes, "root": roots}))
+    return _fetch(connection, KEPT.format(order=order))
+
+
+def _write(connection: duckdb.DuckDBPyConnection, target: Path) -> None:
+    with atomic_path(target) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        for batch in connection.sql(VERDICTS).to_arrow_reader(ROW_GROUP):
+            writer.write_batch(batch.cast(SCHEMA))
 
 
 @njit(cache=True)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -34,7 +33,7 @@ from caravan.curate.repairs import RepairStep
 from caravan.curate.rows import Broken, BrokenFileError, Damage
 from caravan.curate.rules import RuleStep
 from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
-from caravan.curate.signatures import sign
+from caravan.curate.signatures import columns, sign
 from caravan.curate.steps import REPAIRS, VARIANT, VERDICT_FIELDS, Step, judge_all
 from caravan.recipe.curate import CurateConfig
 
@@ -72,8 +71,7 @@ class Judge:
         """Of the file that a shard gives."""
         if shard.holds_pairs:
             return pa.schema([*PAIR_SCHEMA, *VERDICT_FIELDS])
-        bands = pa.list_(pa.uint64(), self.config.duplicates.bands)
-        signature = [pa.field("hash", pa.uint64()), pa.field("bands", bands)]
+        signature = [pa.field(name, pa.uint64()) for name in columns(self.config.duplicates)]
         return pa.schema([*DOCUMENT_SCHEMA, VARIANT, REPAIRS, *VERDICT_FIELDS, *signature])
 
     def judge(self, shard: Shard, target: Path) -> Broken | None:
@@ -114,16 +112,16 @@ class Judge:
 
     def _signed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Append what deduplication compares; null for rows that were dropped."""
-        duplicates = self.config.duplicates
-        kept = pc.is_null(batch["reason"])
-        shingles = np.array(
-            [self.config.shingle(language) for language in batch["language"].filter(kept).to_pylist()], np.int32
-        )
-        exact, bands = sign(batch["text"].filter(kept), shingles, bands=duplicates.bands, rows=duplicates.rows)
-        where = pc.if_else(kept, pc.cumulative_sum(pc.cast(kept, pa.int64())), pa.scalar(None, pa.int64()))
-        places = pc.subtract(where, 1)
-        keys = pa.FixedSizeListArray.from_arrays(pa.array(bands.ravel()), duplicates.bands)
-        return batch.append_column("hash", pa.array(exact).take(places)).append_column("bands", keys.take(places))
+        names = columns(self.config.duplicates)
+        alive = pc.is_null(batch["reason"])
+        kept = batch.filter(alive)
+        languages = kept["language"].to_pylist()
+        shingles = [self.config.shingle(language) for language in languages]
+        exact, bands = sign(kept["text"], languages, shingles, bands=len(names) - 1, rows=self.config.duplicates.rows)
+        for name, hashes in zip(names, (exact, *bands), strict=True):
+            empty = pa.nulls(batch.num_rows, pa.uint64())
+            batch = batch.append_column(name, pc.replace_with_mask(empty, alive, pa.array(hashes)))
+        return batch
 
 
 def _unreadable(broken: Broken) -> DataError:
@@ -157,7 +155,7 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
         return
     judge = Judge.build(config, languages)
     _compile_once(judge)
-    workers = min(config.workers or len(os.sched_getaffinity(0)), len(todo))
+    workers = min(config.processes(), len(todo))
     with track("curate", sum(shard.size for shard in todo) // KILOBYTE, "kB") as bar:
         if workers <= 1:
             for shard in todo:
@@ -182,7 +180,7 @@ def _compile_once(judge: Judge) -> None:
     batch = pa.RecordBatch.from_pylist([row], pa.schema([*DOCUMENT_SCHEMA, VARIANT, REPAIRS]))
     for step in judge.document_steps:
         step.judge(batch)
-    sign(batch["text"], np.ones(1, np.int32), bands=1, rows=1)
+    sign(batch["text"], judge.languages[:1], [1], bands=1, rows=1)
 
 
 _here: list[Judge] = []

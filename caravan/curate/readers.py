@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,12 @@ def read_documents(shard: Shard, damage: Damage) -> Iterator[pa.RecordBatch]:
             batches = _batches(archive_rows(shard, damage))
     for batch in batches:
         yield _documents(shard, batch)
+
+
+def key_range(judged: Path) -> tuple[int, int]:
+    """First key of the documents of a judged shard, and the first one beyond them."""
+    first = int(judged.stem) << KEY_BITS
+    return first, first + (1 << KEY_BITS)
 
 
 def _documents(shard: Shard, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from caravan.core.files import atomic_path
 from caravan.core.progress import track
-from caravan.curate.readers import KEY_BITS
+from caravan.curate.readers import key_range
 from caravan.curate.shards import DOCUMENT_SCHEMA
 from caravan.curate.steps import REPAIRS, VARIANT, VERDICT_FIELDS
 
@@ -49,19 +50,36 @@ class Writers:
         self.held[path] = []
 
 
+class Verdicts:
+    """The verdicts on copies, ordered by key, of which those of a shard are read at a time."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self.file = file
+        groups = (file.metadata.row_group(index).column(0).statistics for index in range(file.num_row_groups))
+        self.ends = np.array([(group.min, group.max) for group in groups], np.int64).reshape(-1, 2)
+
+    def of(self, shard: Path) -> pa.Table:
+        """Those on the documents of a judged shard."""
+        first, end = key_range(shard)
+        near = np.flatnonzero((self.ends[:, 0] < end) & (self.ends[:, 1] >= first))
+        rows = self.file.read_row_groups(near.tolist())
+        keys = rows["key"].to_numpy()
+        return rows.slice(np.searchsorted(keys, first), np.searchsorted(keys, end) - np.searchsorted(keys, first))
+
+
 def settle_documents(shards: list[Path], duplicates: Path, out: Path) -> None:
     """Give each shard's rows their last verdict and write them; a shard with a file in `rejected` is finished."""
-    with track("settle", len(shards), "shard") as bar:
-        for shard in shards:
-            if not (out / "rejected" / shard.name).is_file():
-                _settle_shard(shard, duplicates, out)
+    todo = [shard for shard in shards if not (out / "rejected" / shard.name).is_file()]
+    if not todo:
+        return
+    with track("settle", len(todo), "shard") as bar, pq.ParquetFile(duplicates) as file:
+        verdicts = Verdicts(file)
+        for shard in todo:
+            _settle_shard(shard, verdicts.of(shard).combine_chunks(), out)
             bar.advance()
 
 
-def _settle_shard(shard: Path, duplicates: Path, out: Path) -> None:
-    first = int(shard.stem) << KEY_BITS
-    within = [("key", ">=", first), ("key", "<", first + (1 << KEY_BITS))]
-    copies = pq.read_table(duplicates, filters=within).combine_chunks()
+def _settle_shard(shard: Path, copies: pa.Table, out: Path) -> None:
     with contextlib.ExitStack() as stack, pq.ParquetFile(shard) as file:
         writers = Writers(stack)
         rejected = out / "rejected" / shard.name

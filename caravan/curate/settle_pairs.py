@@ -21,6 +21,7 @@ from caravan.curate.pairs import PairStep
 from caravan.curate.settle import DUPLICATES, ROW_GROUP
 from caravan.curate.shards import PAIR_SCHEMA
 from caravan.curate.steps import VERDICT_FIELDS
+from caravan.recipe.curate import CurateConfig
 from caravan.recipe.pairs import PairLimits
 
 KEPT_PAIRS = pa.schema(list(PAIR_SCHEMA)[1:])
@@ -73,12 +74,13 @@ KEPT_OF = "SELECT * FROM settled WHERE reason IS NULL AND source_language = ? AN
 REJECTED = "SELECT * FROM settled WHERE reason IS NOT NULL ORDER BY key"
 
 
-def settle_pairs(shards: list[Path], limits: PairLimits, memory: str, out: Path) -> None:
+def settle_pairs(shards: list[Path], config: CurateConfig, out: Path) -> None:
     """Judge pairs by each other and write them by pair of languages; the reject file comes last and ends it."""
     rejected = out / "rejected_pairs" / "00000.parquet"
     if not shards or rejected.is_file():
         return
-    with connect(memory, out / "work" / "spill") as connection:
+    limits = config.pairs
+    with connect(config.duplicates.memory, config.processes(), out / "work" / "spill") as connection:
         connection.read_parquet([str(path) for path in shards]).create_view("judged")
         connection.execute(PAIRS)
         ratios = usual_ratios(connection, limits)

@@ -1,4 +1,4 @@
-"""What deduplication compares: a hash of the normalised text, and MinHash signatures cut into LSH bands.
+"""What deduplication compares: a hash of the normalised text, MinHash signatures cut into LSH bands, sets of shingles.
 
 MinHash (Broder 1997): the least hash over a text's shingles, under each of many permutations; two texts agree in one
 of them with probability of their shingles' Jaccard similarity. Texts that agree in all rows of a band are candidates.
@@ -6,6 +6,9 @@ of them with probability of their shingles' Jaccard similarity. Texts that agree
 
 from __future__ import annotations
 
+import functools
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from caravan.curate.kernels import (
     roll,
     split_words,
 )
+from caravan.recipe.duplicates import DuplicateConfig
 
 U32_MAX = np.uint32(0xFFFFFFFF)
 SEED = 112
@@ -40,6 +44,25 @@ def normalised_hash(points: Points, count: int, table: npt.NDArray[np.uint8], lo
         if kind != SPACE and kind != NEWLINE and kind != INVISIBLE:
             h = (h ^ np.uint64(low[points[i]] if points[i] < TABLE_SIZE else points[i])) * FNV_PRIME
     return mix(h)
+
+
+@njit(nogil=True, cache=True)
+def shingle_hashes(
+    points: Points,
+    count: int,
+    shingle: int,
+    table: npt.NDArray[np.uint8],
+    low: Points,
+    hashes: Hashes,
+    lengths: npt.NDArray[np.int32],
+    grams: Hashes,
+) -> int:
+    """Hash of each shingle of a text, repeats included; a text without words is one shingle. Returns how many."""
+    words = split_words(points, count, table, low, hashes, lengths)
+    many = roll(hashes, words, max(1, min(shingle, words)), grams)
+    if not many:
+        grams[0], many = normalised_hash(points, count, table, low), 1
+    return many
 
 
 @njit(nogil=True, cache=True)
@@ -59,6 +82,7 @@ def sign_rows(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
     shingles: npt.NDArray[np.int32],
+    salts: Hashes,
     a: Points,
     b: Points,
     table: npt.NDArray[np.uint8],
@@ -66,40 +90,106 @@ def sign_rows(
     exact: Hashes,
     bands: Hashes,
 ) -> None:
-    """Fill the hash of the normalised text [n] and the key of each LSH band [n, bands]."""
+    """Fill the hash of the normalised text [n] and the key of each LSH band [bands, n]."""
     longest = (offsets[1:] - offsets[:-1]).max() + 1
     points = np.empty(longest, np.uint32)
     hashes, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
     lengths = np.empty(longest, np.int32)
     least = np.empty(len(a), np.uint32)
-    rows = len(a) // bands.shape[1]
     for row in range(len(offsets) - 1):
         count = decode(data, offsets[row], offsets[row + 1], points)
-        exact[row] = normalised_hash(points, count, table, low)
-        words = split_words(points, count, table, low, hashes, lengths)
-        many = roll(hashes, words, max(1, min(shingles[row], words)), grams)
-        if not many:
-            grams[0], many = exact[row], 1
+        exact[row] = mix(normalised_hash(points, count, table, low) ^ salts[row])
+        if not len(bands):
+            continue
+        many = shingle_hashes(points, count, shingles[row], table, low, hashes, lengths, grams)
         min_hashes(grams, many, a, b, least)
-        for band in range(bands.shape[1]):
-            h = FNV_OFFSET
+        rows = len(a) // len(bands)
+        for band in range(len(bands)):
+            h = FNV_OFFSET ^ salts[row]
             for k in range(band * rows, (band + 1) * rows):
                 h = (h ^ np.uint64(least[k])) * FNV_PRIME
-            bands[row, band] = mix(h)
+            bands[band, row] = mix(h)
 
 
-def sign(texts: pa.Array, shingles: npt.NDArray[np.int32], *, bands: int, rows: int) -> tuple[Hashes, Hashes]:
-    """What deduplication compares: the normalised text's hash [n], and the key of each LSH band [n, bands].
+def columns(config: DuplicateConfig) -> tuple[str, ...]:
+    """What is written down of each document: the hash, and the key of each band where near copies are looked for."""
+    return ("hash", *(f"band_{band:02d}" for band in range(config.bands if config.near else 0)))
+
+
+@functools.cache
+def salt(language: str) -> int:
+    """What goes into each hash of a text, so that languages do not meet."""
+    return int.from_bytes(hashlib.blake2b(language.encode(), digest_size=8).digest(), "little")
+
+
+def sign(
+    texts: pa.Array, languages: Sequence[str], shingles: Sequence[int], *, bands: int, rows: int
+) -> tuple[Hashes, Hashes]:
+    """What deduplication compares: the normalised text's hash [n], and the key of each LSH band [bands, n].
 
     Args:
         texts: valid UTF-8 strings [n], no nulls.
+        languages: of the texts [n]; equal texts of two languages have nothing in common.
         shingles: words in a shingle [n].
-        bands, rows: of the LSH; rows x bands permutations are taken.
+        bands, rows: of the LSH; rows x bands permutations are taken. Without bands there is the hash alone.
     """
     random: Any = np.random.default_rng(SEED)
     a = random.integers(1, 1 << 31, bands * rows, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     b = random.integers(0, 1 << 32, bands * rows, dtype=np.uint32)
-    exact, keys = np.empty(len(texts), np.uint64), np.empty((len(texts), bands), np.uint64)
+    exact, keys = np.empty(len(texts), np.uint64), np.empty((bands, len(texts)), np.uint64)
     if len(texts):
-        sign_rows(*buffers(texts), shingles, a, b, kinds(), lower(), exact, keys)
+        salts = np.fromiter(map(salt, languages), np.uint64, len(texts))
+        sign_rows(*buffers(texts), np.asarray(shingles, np.int32), salts, a, b, kinds(), lower(), exact, keys)
     return exact, keys
+
+
+@njit(nogil=True, cache=True)
+def set_rows(
+    data: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    shingles: npt.NDArray[np.int32],
+    most: int,
+    table: npt.NDArray[np.uint8],
+    low: Points,
+    values: Points,
+    sizes: npt.NDArray[np.int64],
+) -> int:
+    """Fill the sets one after the other, and the size of each [n]; returns the sum of sizes."""
+    longest = (offsets[1:] - offsets[:-1]).max() + 1
+    points = np.empty(longest, np.uint32)
+    hashes, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+    lengths = np.empty(longest, np.int32)
+    total = 0
+    for row in range(len(offsets) - 1):
+        count = decode(data, offsets[row], offsets[row + 1], points)
+        many = shingle_hashes(points, count, shingles[row], table, low, hashes, lengths, grams)
+        ordered = np.sort(grams[:many])
+        size = 0
+        for i in range(many):
+            value = np.uint32(ordered[i] >> np.uint64(32))
+            if size == most:
+                break
+            if not size or value != values[total + size - 1]:
+                values[total + size] = value
+                size += 1
+        sizes[row] = size
+        total += size
+    return total
+
+
+def shingle_sets(texts: pa.Array, shingles: Sequence[int], most: int = 1 << 40) -> tuple[Points, npt.NDArray[np.int64]]:
+    """The sets of the texts' shingles, as sorted 32-bit hashes one set after the other, and the size of each [n].
+
+    Args:
+        texts: valid UTF-8 strings [n], no nulls.
+        shingles: words in a shingle [n].
+        most: only so many of the least hashes of each set.
+    """
+    data, offsets = buffers(texts)
+    # A shingle begins at a byte of its own; a text of no bytes has one, too.
+    values = np.empty(int(np.minimum(offsets[1:] - offsets[:-1] + 1, most).sum()), np.uint32)
+    sizes = np.zeros(len(texts), np.int64)
+    total = 0
+    if len(texts):
+        total = set_rows(data, offsets, np.asarray(shingles, np.int32), most, kinds(), lower(), values, sizes)
+    return values[:total], sizes

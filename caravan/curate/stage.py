@@ -46,9 +46,9 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
         pairs = [work / "judged" / shard.file for shard in shards if shard.holds_pairs]
         duplicates = work / "duplicates.parquet"
         if documents and not duplicates.is_file():
-            find_duplicates(documents, config.duplicates, duplicates)
+            find_duplicates(documents, config, duplicates)
         settle_documents(documents, duplicates, ctx.out)
-        settle_pairs(pairs, config.pairs, config.duplicates.memory, ctx.out)
+        settle_pairs(pairs, config, ctx.out)
         _write_report(documents + pairs, ctx.out)
     shutil.rmtree(work, ignore_errors=True)
     return _counts(read_json(report))

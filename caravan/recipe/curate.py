@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
 from caravan.recipe.base import Section
+from caravan.recipe.duplicates import DuplicateConfig
 from caravan.recipe.files import FileSource
 from caravan.recipe.pairs import PairLimits, PairSource
 from caravan.recipe.samples import SamplesConfig
@@ -163,21 +165,6 @@ LANGUAGE_LIMITS: dict[str, dict[str, float]] = {
 }
 
 
-class DuplicateConfig(Section):
-    """Exact copies by hash of the normalised text, near copies by MinHash-LSH, each within a language."""
-
-    exact: bool = Field(True, description="drop copies that differ in case, spacing or invisible characters only")
-    near: bool = Field(True, description="drop near copies")
-    bands: PositiveInt = Field(14, description="LSH bands")
-    rows: PositiveInt = Field(8, description="MinHash rows a band")
-    shingle: PositiveInt = Field(5, description="words in a shingle")
-    shingle_characters: PositiveInt = Field(
-        8, description="characters in a shingle, for languages written without spaces (those with a `unit` above 1)"
-    )
-    keep: Literal["first", "longest"] = Field("first", description="which of a group of copies is kept")
-    memory: str = Field("1GB", pattern=r"^\d+(\.\d+)?(MB|GB)$", description="memory of grouping; more goes to disk")
-
-
 class CurateConfig(Section):
     """Raw text to a corpus: clean text by language, and a reject stream with reasons."""
 
@@ -216,6 +203,10 @@ class CurateConfig(Section):
     def limits(self, language: str) -> RuleLimits:
         """The limits for one language."""
         return RuleLimits.model_validate({**self.rules.model_dump(), **self.overrides.get(language, {})})
+
+    def processes(self) -> int:
+        """How many processes or threads are at work."""
+        return self.workers or len(os.sched_getaffinity(0))
 
     def shingle(self, language: str) -> int:
         """Words in a shingle of text in one language."""

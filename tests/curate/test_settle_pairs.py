@@ -14,7 +14,7 @@ from caravan.core.files import read_json
 from caravan.curate.settle_pairs import RATIOS, settle_pairs
 from caravan.curate.shards import PAIR_SCHEMA
 from caravan.curate.steps import VERDICT_FIELDS
-from caravan.recipe.pairs import PairLimits
+from caravan.recipe.curate import CurateConfig
 from tests.curate.conftest import rows
 
 SCHEMA = pa.schema([*PAIR_SCHEMA, *VERDICT_FIELDS])
@@ -36,7 +36,7 @@ def settled(
         ]  # fmt: skip
         shards.append(folder / f"{index}.parquet")
         pq.write_table(pa.Table.from_pylist(listed, SCHEMA), shards[-1])
-    settle_pairs(shards, PairLimits(**limits), "100MB", folder)
+    settle_pairs(shards, CurateConfig.model_validate({"pairs": limits, "duplicates": {"memory": "100MB"}}), folder)
     gone = {row["id"]: (row["reason"], row["value"]) for row in rows(folder, "rejected_pairs")}
     return {**{row["id"]: (None, None) for row in rows(folder, "pairs")}, **gone}
 
@@ -101,6 +101,6 @@ def test_a_side_may_come_so_often_with_other_texts(tmp_path: Path) -> None:
 def test_what_was_settled_stays(tmp_path: Path) -> None:
     settled(tmp_path, ("de-en", [("Tee", "tea")]))
     before = (tmp_path / "rejected_pairs" / "00000.parquet").stat().st_mtime_ns
-    settle_pairs([tmp_path / "0.parquet"], PairLimits(), "100MB", tmp_path)
+    settle_pairs([tmp_path / "0.parquet"], CurateConfig(), tmp_path)
     assert (tmp_path / "rejected_pairs" / "00000.parquet").stat().st_mtime_ns == before
     assert math.isfinite(read_json(tmp_path / RATIOS)["de-en"]["ratio"])

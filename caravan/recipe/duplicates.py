@@ -1,0 +1,29 @@
+"""What counts as a copy, and which of several copies stays."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from caravan.recipe.base import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class DuplicateConfig(Section):
+    """Exact copies by hash of the normalised text, near copies by MinHash-LSH, each within a language."""
+
+    exact: bool = Field(True, description="drop copies that differ in case, spacing or invisible characters only")
+    near: bool = Field(True, description="drop near copies")
+    bands: PositiveInt = Field(14, description="LSH bands")
+    rows: PositiveInt = Field(6, description="MinHash rows a band")
+    shingle: PositiveInt = Field(5, description="words in a shingle")
+    shingle_characters: PositiveInt = Field(
+        8, description="characters in a shingle, for languages written without spaces (those with a `unit` above 1)"
+    )
+    verify: Share = Field(
+        0.7, description="least true Jaccard similarity of the shingles of what shares a band; 0: all of it is near"
+    )
+    keep: Literal["first", "longest"] = Field("first", description="which of a group of copies is kept")
+    memory: str = Field("1GB", pattern=r"^\d+(\.\d+)?(MB|GB)$", description="memory of grouping; more goes to disk")
