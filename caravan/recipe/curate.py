@@ -11,6 +11,7 @@ from caravan.recipe.base import Section
 from caravan.recipe.duplicates import DuplicateConfig
 from caravan.recipe.files import FileSource
 from caravan.recipe.pairs import PairLimits, PairSource
+from caravan.recipe.privacy import PrivacyConfig
 from caravan.recipe.samples import SamplesConfig
 
 
@@ -179,6 +180,7 @@ class CurateConfig(Section):
         LANGUAGE_LIMITS, description="by language: limits that differ from `rules`; added to the built-in ones"
     )
     repairs: RepairConfig = Field(default_factory=RepairConfig, description="line repairs of what the rules let pass")
+    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig, description="masking of personal data")
     duplicates: DuplicateConfig = Field(default_factory=DuplicateConfig, description="deduplication")
     pairs: PairLimits = Field(default_factory=PairLimits, description="checks of parallel pairs")
     broken: Literal["fail", "skip"] = Field(

@@ -13,11 +13,11 @@ import pytest
 from caravan.core.files import read_json
 from caravan.curate.settle_pairs import RATIOS, settle_pairs
 from caravan.curate.shards import PAIR_SCHEMA
-from caravan.curate.steps import VERDICT_FIELDS
+from caravan.curate.steps import MASKED, VERDICT_FIELDS
 from caravan.recipe.curate import CurateConfig
 from tests.curate.conftest import rows
 
-SCHEMA = pa.schema([*PAIR_SCHEMA, *VERDICT_FIELDS])
+SCHEMA = pa.schema([*PAIR_SCHEMA, MASKED, *VERDICT_FIELDS])
 Sides = tuple[str, str]
 
 

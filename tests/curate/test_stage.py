@@ -44,7 +44,7 @@ def test_text_becomes_a_corpus_by_language_with_a_reject_stream_and_a_report(tmp
     kept = rows(tmp_path / "out", "kept")
     assert [row["text"] for row in kept if row["language"] == "en"] == good
     assert [row["text"] for row in kept if row["language"] in ("de", "zh")] == [GERMAN, CHINESE]
-    assert kept[0].keys() == {"id", "text", "language", "source", "variant", "repairs"}
+    assert kept[0].keys() == {"id", "text", "language", "source", "variant", "repairs", "masked"}
     assert [row["variant"] for row in kept if row["language"] == "zh"] == ["zh-Hans"]
     rejected = {row["id"]: row for row in rows(tmp_path / "out", "rejected")}
     assert {name: row["reason"] for name, row in rejected.items()} == {
@@ -84,6 +84,18 @@ def test_texts_are_repaired_before_copies_are_looked_for(tmp_path: Path, curate:
         {"repair": "whitespace", "documents": 1},
     ]
     assert "What was repaired" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_personal_data_is_masked_before_copies_are_looked_for(tmp_path: Path, curate: Curate) -> None:
+    good = sentences(2)
+    write_jsonl(tmp_path / "a.jsonl", [f"{good[0]} Write to {name}@mail.de." for name in ("ann", "bob")] + good[1:])
+    write_parquet(tmp_path / "pairs.parquet", en=["my address is ann@mail.de"], de=["meine Adresse ist ann@mail.de"])
+    curate({"path": "a.jsonl", "language": "en"}, {"pairs": "pairs.parquet"})
+    kept = [(row["text"], row["masked"]) for row in rows(tmp_path / "out", "kept")]
+    assert kept == [(f"{good[0]} Write to <EMAIL>.", "email 1"), (good[1], None)]
+    assert [row["reason"] for row in rows(tmp_path / "out", "rejected")] == ["exact copy"]
+    (pair,) = rows(tmp_path / "out", "pairs")
+    assert (pair["source_text"], pair["masked"]) == ("meine Adresse ist <EMAIL>", "email 2")
 
 
 def test_parallel_text_is_written_by_pair_of_languages_without_copies(tmp_path: Path, curate: Curate) -> None:
