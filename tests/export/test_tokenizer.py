@@ -8,17 +8,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from gguf import TokenType
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from caravan.core.errors import ExportError, TokenizerMismatchError
 from caravan.engine import Engine
 from caravan.export.tokenizer import read_vocabulary
+from caravan.recipe.tokenize import TokenizeConfig
 from caravan.text.tokens import SPECIAL_TOKENS
+from caravan.tokenize.corpus import Corpus
+from caravan.tokenize.extend import extended
+from tests.export.conftest import SENTENCES
+from tests.tokenize.test_extend import byte_level, sentencepiece
 
 # The tokenizers library does not yet know the letters that came with Unicode 16, of rare and ancient scripts; llama.cpp
 # does. Python 3.11 knows Unicode 14.
@@ -28,12 +35,23 @@ ASSIGNED = st.characters(exclude_categories=("Cn", "Cs", "Co"), max_codepoint=0x
 PIECES = [
     *SPECIAL_TOKENS, "<|", "|>", "<|user", " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\u2028", "'s", "'LL",
     "'re", "isn't", "1", "23", "٤٥", "๓", "½", "Ⅷ", "三", "a", "Zé", "e\u0301", "你好", "です", "안녕", "ไทย", "้", "שָׁ",
-    "عَر", "\u200f", "🙂", "👨\u200d👩", "\ufe0f", ".", "!!", "-", "\ufffd", "\ue000",
+    "عَر", "aaaa", "   ", "\n\n", "▁", "<0x41>", "\u200f", "🙂", "👨\u200d👩", "\ufe0f", ".", "!!", "-", "\ufffd",
+    "\ue000",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(ASSIGNED, max_size=6), max_size=12).map("".join)
 
 
-@pytest.fixture(scope="module", params=["smollm", "gpt-2"])
+def grown(theirs: Tokenizer, corpus: Path) -> Tokenizer:
+    """A tokenizer with pieces learnt on the sentences, and our special tokens."""
+    (corpus / "kept" / "en").mkdir(parents=True)
+    pq.write_table(pa.table({"text": list(SENTENCES) * 4}), corpus / "kept" / "en" / "0.parquet")
+    config = TokenizeConfig.model_validate({"extend": "theirs", "new_pieces": 200, "character_coverage": 0.9})
+    tokenizer = extended(theirs, "theirs", config, Corpus(corpus, 0.01))
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
+    return tokenizer
+
+
+@pytest.fixture(scope="module", params=["smollm", "gpt-2", "llama-bpe", "pieces", "pieces after a space"])
 def both(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -41,12 +59,21 @@ def both(
     export_text: Callable[..., Path],
 ) -> Iterator[tuple[Tokenizer, Engine]]:
     """A tokenizer of the tokenizers library, and the engine with an export of it."""
+    folder = tmp_path_factory.mktemp("both")
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     digits = pre_tokenizers.Digits(individual_digits=True)
     kinds = {"smollm": pre_tokenizers.Sequence([digits, letters]), "gpt-2": letters}
-    tokenizer = make_tokenizer(kinds[request.param])
-    file = export_text(tokenizer, tmp_path_factory.mktemp(request.param))
-    assert read_vocabulary(file.parent, len(tokenizer)).pre == request.param
+    if request.param in kinds:
+        tokenizer = make_tokenizer(kinds[request.param])
+    else:
+        theirs = byte_level() if request.param == "llama-bpe" else sentencepiece()
+        if request.param == "pieces":
+            theirs.normalizer = normalizers.Replace(" ", "▁")
+        backend = grown(theirs, folder / "corpus")
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=SPECIAL_TOKENS[0])
+    file = export_text(tokenizer, folder)
+    known = None if request.param.startswith("pieces") else request.param
+    assert read_vocabulary(folder, len(tokenizer)).pre == known
     with Engine(file, context=64, threads=1) as engine:
         yield tokenizer.backend_tokenizer, engine
 

@@ -32,7 +32,7 @@ LLAMA_3 = (
 
 def byte_level() -> Tokenizer:
     """Of Llama 3's and Qwen's kind: their own pattern, special tokens after the vocabulary, outside it."""
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
     pattern = pre_tokenizers.Split(Regex(LLAMA_3), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pattern, pre_tokenizers.ByteLevel(False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
