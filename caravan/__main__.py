@@ -130,17 +130,22 @@ def chat(
 @app.command()
 def serve(
     model: Annotated[Path, typer.Argument(help="run folder, export folder or .gguf file")],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
     host: Annotated[str | None, typer.Option(help="address to listen on; default: loopback only")] = None,
     port: Annotated[int | None, typer.Option(help="port; 0 takes a free one")] = None,
     mmproj: Annotated[Path | None, typer.Option(help="projector file, where MODEL is a .gguf file")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="written with the URL once the server answers")] = None,
 ) -> None:
-    """Serve a model: OpenAI-compatible API and web chat with microphone and pictures."""
+    """Serve a model: OpenAI-compatible API and web chat with microphone and pictures.
+
+    Settings are those of a recipe's section `serve`: `parallel=4 limits.seconds=60`.
+    """
+    from caravan.recipe.load import load_section
     from caravan.recipe.serve import ServeConfig
     from caravan.serve.stage import run_server
 
-    given = {"host": host, "port": port}
-    config = ServeConfig.model_validate({key: value for key, value in given.items() if value is not None})
+    given = [f"{key}={value}" for key, value in {"host": host, "port": port}.items() if value is not None]
+    config = load_section(ServeConfig, [*(settings or []), *given])
     run_server(model, config, mmproj=mmproj, ready_file=ready_file)
 
 

@@ -115,9 +115,20 @@ class Server:
 
 
 @contextmanager
-def serve(model: Path, ready: Path) -> Iterator[Server]:
+def serve(model: Path, ready: Path, *settings: str) -> Iterator[Server]:
     """Run `caravan serve` on a free port until the block ends."""
-    command = [sys.executable, "-m", "caravan", "serve", str(model), "--port", "0", "--ready-file", str(ready)]
+    command = [
+        sys.executable,
+        "-m",
+        "caravan",
+        "serve",
+        str(model),
+        *settings,
+        "--port",
+        "0",
+        "--ready-file",
+        str(ready),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         deadline = time.monotonic() + START_SECONDS
@@ -136,13 +147,13 @@ def serve(model: Path, ready: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def start_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], AbstractContextManager[Server]]:
-    """Serve a model for the length of a `with` block."""
-    return lambda model: serve(model, tmp_path_factory.mktemp("ready") / "url")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[Server]]:
+    """Serve a model, with such settings, for the length of a `with` block."""
+    return lambda model, *settings: serve(model, tmp_path_factory.mktemp("ready") / "url", *settings)
 
 
 @pytest.fixture(scope="session")
-def server(exported: Path, start_server: Callable[[Path], AbstractContextManager[Server]]) -> Iterator[Server]:
+def server(exported: Path, start_server: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
     """A server of the tiny assistant, for all tests that leave it running."""
     with start_server(exported) as running:
         yield running

@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,7 @@ from caravan.core.errors import RecipeError
 from caravan.recipe.recipe import Recipe
 
 Location = tuple[str | int, ...]
+S = TypeVar("S", bound=BaseModel)
 
 
 class Source:
@@ -105,6 +106,21 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise combine([_fault(item, source, given) for item in error.errors()]) from None
 
 
+def load_section(kind: type[S], overrides: Sequence[str]) -> S:
+    """A section of a recipe from its defaults and `key.path=value` each.
+
+    Raises:
+        RecipeError: a key or a value that it cannot have; every fault is named.
+    """
+    value: dict[str, Any] = {}
+    given = {apply_override(value, override) for override in overrides}
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        source = Source(Path("command line"), "")
+        raise combine([_fault(item, source, given, kind) for item in error.errors()]) from None
+
+
 def apply_override(value: dict[str, Any], override: str) -> Location:
     """Set `key.path=value` in a nested value; a number in the path is an index of a list.
 
@@ -141,13 +157,13 @@ def combine(faults: list[RecipeError]) -> RecipeError:
     return RecipeError(f"{len(faults)} faults in the recipe\n\n" + "\n\n".join(map(str, faults)))
 
 
-def _fault(item: Any, source: Source, given: set[Location]) -> RecipeError:
+def _fault(item: Any, source: Source, given: set[Location], model: type[BaseModel] = Recipe) -> RecipeError:
     """One pydantic error in our words."""
     location = tuple(part for part in item["loc"] if not str(part).startswith(("function-", "tagged-union")))
     overridden = any(location[: len(key)] == key or key[: len(location)] == location for key in given)
     where = f"command line, field {dotted(location)}" if overridden else source.where(location)
     if item["type"] == "extra_forbidden":
-        return _unknown_key(location, where)
+        return _unknown_key(location, where, model)
     if item["type"] == "missing":
         return RecipeError("a key is missing", where=where, expected=location[-1], got="nothing", fix="add it")
     return RecipeError(
@@ -159,8 +175,8 @@ def _fault(item: Any, source: Source, given: set[Location]) -> RecipeError:
     )
 
 
-def _unknown_key(location: Location, where: str) -> RecipeError:
-    known = sorted(_keys_at(Recipe, location[:-1]))
+def _unknown_key(location: Location, where: str, model: type[BaseModel]) -> RecipeError:
+    known = sorted(_keys_at(model, location[:-1]))
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     fix = f"did you mean {near[0]}?" if near else "remove it"
     return RecipeError("unknown key", where=where, expected=" | ".join(known), got=location[-1], fix=fix)

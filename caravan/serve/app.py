@@ -17,8 +17,11 @@ from caravan.serve.api import chat, completions, embeddings, linly, transcriptio
 from caravan.serve.api.base import check_model, validation_body
 from caravan.serve.assistant import Assistant
 from caravan.serve.errors import body_of, error_body, status_of
-from caravan.serve.limit import BodyLimit
+from caravan.serve.http.guard import Guard, names_of
+from caravan.serve.http.journal import Journal
+from caravan.serve.http.limits import Limits
 
+CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "request_too_large", 429: "server_busy"}
 ROUTES = (chat, completions, embeddings, transcriptions, linly)
 
 
@@ -26,7 +29,11 @@ def create_app(assistant: Assistant) -> FastAPI:
     """The HTTP application of an assistant: `/v1`, `/chat`, `/health` and `/metrics`."""
     # FastAPI's interactive pages load scripts from elsewhere: left out.
     app = FastAPI(title="Caravan", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(BodyLimit, most=assistant.config.limits.request_bytes)
+    config = assistant.config
+    # The last is the first that a request meets.
+    app.add_middleware(Limits, limits=config.limits, timeouts=config.timeouts)
+    app.add_middleware(Guard, key=config.api_key or "", names=names_of(config.host, config.allowed_hosts))
+    app.add_middleware(Journal, metrics=assistant.metrics)
     _add_errors(app)
     for route in ROUTES:
         route.add(app, assistant)
@@ -64,7 +71,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(CaravanError)
     async def refused(_: Request, error: CaravanError) -> JSONResponse:
         status, _code = status_of(error)
-        return JSONResponse(body_of(error), status, {"Retry-After": "2"} if status == 503 else None)
+        return JSONResponse(body_of(error), status, {"Retry-After": "2"} if status in (429, 503) else None)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -72,7 +79,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 413: "request_too_large"}.get(error.status_code, "invalid_request")
+        code = CODES.get(error.status_code, "invalid_request")
         words = error.detail
         if isinstance(error.__cause__, UnicodeDecodeError | RecursionError):
             code, words = "invalid_json", f"the body is not JSON: {error.__cause__}; expected a JSON object in UTF-8"

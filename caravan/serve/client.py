@@ -12,11 +12,12 @@ import httpx
 
 from caravan.core.errors import ServeError
 from caravan.engine import EngineRequestError, EventReader, completion_request, engine_error, read_completion
-from caravan.serve.errors import EngineDownError, RequestError
+from caravan.serve.errors import EngineDownError, LateError, RequestError
 from caravan.serve.question import Piece, Token
 
-# The engine is silent while a request waits for its turn and while it reads the prompt.
-SILENCE_SECONDS = 900.0
+# The engine is silent while it reads the prompt.
+SILENCE_SECONDS = 300.0
+CONNECT_SECONDS = 10.0
 CONTEXT_EXCEEDED = b"exceed_context_size_error"
 
 
@@ -51,14 +52,24 @@ class EngineFacts:
 class EngineClient:
     """An engine's HTTP interface: `connect` when it is ready, `disconnect` when it is known to be gone."""
 
-    def __init__(self) -> None:
-        self._http = httpx.AsyncClient(timeout=httpx.Timeout(SILENCE_SECONDS, connect=5.0), trust_env=False)
+    def __init__(self, silence: float = SILENCE_SECONDS) -> None:
+        self.silence = silence
+        limits = httpx.Limits(max_connections=None)  # the gate counts
+        timeout = httpx.Timeout(silence, connect=CONNECT_SECONDS)
+        self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
         self._facts: EngineFacts | None = None
+        self.starts = 0
         self.absence = "it is starting"
+
+    @property
+    def connected(self) -> bool:
+        """Whether the engine is there, as far as is known."""
+        return self._facts is not None
 
     def connect(self, facts: EngineFacts) -> None:
         """Send requests to this engine from now on."""
         self._facts, self.absence = facts, ""
+        self.starts += 1
 
     def disconnect(self, absence: str) -> None:
         """Refuse requests until the next `connect`, saying why."""
@@ -86,7 +97,7 @@ class EngineClient:
         facts = self.facts()
         body = completion_request(prompt, media, facts.marker, stream=True, **sampling)
         reader, predicted, finished = EventReader(), 0, False
-        with _failure_named():
+        with self._failure_named():
             async with self._http.stream(
                 "POST", f"{facts.address}/completion", json=body, headers=_headers(facts)
             ) as reply:
@@ -106,7 +117,7 @@ class EngineClient:
         Inputs are texts, or ids.
         """
         facts = self.facts()
-        with _failure_named():
+        with self._failure_named():
             reply = await self._http.post(
                 f"{facts.address}/v1/embeddings", json={"input": list(inputs)}, headers=_headers(facts)
             )
@@ -116,26 +127,39 @@ class EngineClient:
         rows = sorted(body["data"], key=lambda row: row["index"])
         return [row["embedding"] for row in rows], int(body["usage"]["prompt_tokens"])
 
+    async def well(self) -> bool:
+        """Whether the engine answers a simple question in time; true where there is none."""
+        if self._facts is None:
+            return True
+        try:
+            await self._http.get(
+                f"{self._facts.address}/health", headers=_headers(self._facts), timeout=CONNECT_SECONDS
+            )
+        except httpx.TransportError:
+            return False
+        return True
+
     async def close(self) -> None:
         """Give the connections back."""
         await self._http.aclose()
 
+    @contextlib.contextmanager
+    def _failure_named(self) -> Iterator[None]:
+        """What goes wrong between us and the engine, as ours: the request's fault, or the engine's."""
+        try:
+            yield
+        except (RequestError, EngineDownError):
+            raise
+        except EngineRequestError as error:
+            raise RequestError(error.problem, param="messages", expected=error.expected, got=error.got) from error
+        except httpx.ReadTimeout as error:
+            raise LateError("a sign of the engine", self.silence) from error
+        except (httpx.TransportError, ServeError) as error:
+            raise EngineDownError(f"it failed over this request ({error})") from error
+
 
 def _headers(facts: EngineFacts) -> dict[str, str]:
     return {"Authorization": f"Bearer {facts.key}", "Connection": "close"}
-
-
-@contextlib.contextmanager
-def _failure_named() -> Iterator[None]:
-    """What goes wrong between us and the engine, as ours: the request's fault, or the engine's."""
-    try:
-        yield
-    except (RequestError, EngineDownError):
-        raise
-    except EngineRequestError as error:
-        raise RequestError(error.problem, param="messages", expected=error.expected, got=error.got) from error
-    except (httpx.TransportError, ServeError) as error:
-        raise EngineDownError(f"it failed over this request ({error})") from error
 
 
 def _piece(event: dict[str, Any], steps: int, logprobs: int | None) -> Piece:

@@ -44,6 +44,24 @@ class EngineDownError(ServeError):
         )
 
 
+class BusyError(ServeError):
+    """There are more requests than can be answered or kept waiting."""
+
+    def __init__(self, got: str) -> None:
+        super().__init__(
+            "the server is busy", expected="a free place in the queue", got=got, fix="send the request again later"
+        )
+
+
+class LateError(ServeError):
+    """An answer takes longer than it may."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(
+            "the answer took too long", expected=f"{what} within {seconds:g} s", got="none", fix="ask for less at once"
+        )
+
+
 def sentence(error: CaravanError) -> str:
     """An error in one line."""
     head = f"{error.where}: {error.problem}" if error.where else error.problem
@@ -60,6 +78,10 @@ def status_of(error: CaravanError) -> tuple[int, str]:
             return error.status, error.code
         case EngineDownError():
             return 503, "engine_unavailable"
+        case BusyError():
+            return 429, "server_busy"
+        case LateError():
+            return 504, "timeout"
         case MediaError():
             return 400, "invalid_media"
         case PlaceholderError():

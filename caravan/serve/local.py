@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -50,6 +50,13 @@ class Local:
         """
         self.client.facts()
 
+    def figures(self) -> dict[str, tuple[str, Callable[[], float]]]:
+        """What is to be known of the engine."""
+        return {
+            "engine_up": ("whether the engine is ready", lambda: float(self.client.connected)),
+            "engine_restarts": ("how often the engine was started again", lambda: self.client.starts - 1),
+        }
+
     async def answer(self, question: Question) -> AsyncGenerator[Piece, None]:
         """Answer a conversation, piece by piece. Raises as `Assistant.answer`."""
         self.check()  # no engine, no decoding
@@ -83,6 +90,7 @@ class Local:
     def _stream(
         self, prompt: str | Sequence[int], media: Sequence[bytes], sampling: Sampling, grammar: str
     ) -> AsyncGenerator[Piece, None]:
-        given = {name: value for name, value in asdict(sampling).items() if value is not None}
         defaults = {name: getattr(self.config, name) for name in ("max_tokens", "temperature", "cache_prompt")}
-        return self.client.stream(prompt, media, grammar=grammar, **defaults | given)
+        given = defaults | {name: value for name, value in asdict(sampling).items() if value is not None}
+        given["max_tokens"] = min(given["max_tokens"], self.config.limits.tokens)
+        return self.client.stream(prompt, media, grammar=grammar, **given)

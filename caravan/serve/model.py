@@ -22,9 +22,9 @@ class ServedModel:
     mmproj: Path | None
     tokenizer: Path
 
-    def engine_arguments(self, context: int, parallel: int, threads: int) -> list[str]:
+    def engine_arguments(self, context: int, parallel: int, threads: int, cache_mib: int = 0) -> list[str]:
         """What `python -m caravan.engine` is to be told."""
-        numbers = {"context": context, "parallel": parallel, "threads": threads}
+        numbers = {"context": context, "parallel": parallel, "threads": threads, "cache-mib": cache_mib}
         senses = ["--mmproj", str(self.mmproj)] if self.mmproj else []
         return [str(self.gguf), *senses, *(word for name, n in numbers.items() for word in (f"--{name}", str(n)))]
 

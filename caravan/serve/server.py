@@ -54,9 +54,9 @@ async def serve(files: ServedModel, config: ServeConfig, sock: socket.socket, on
         ModelError: the model has no tokenizer that can be loaded.
     """
     loop = asyncio.get_running_loop()
-    client = EngineClient()
+    client = EngineClient(config.timeouts.silence)
     threads = config.threads or os.cpu_count() or 1
-    arguments = files.engine_arguments(config.context, config.parallel, threads)
+    arguments = files.engine_arguments(config.context, config.parallel, threads, config.cache_mib)
     supervisor = Supervisor(engine_command(*arguments), client)
     starting = asyncio.ensure_future(supervisor.start())
     for number in SIGNALS:

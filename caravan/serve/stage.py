@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import errno
 import gc
+import ipaddress
 import os
+import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +24,8 @@ from caravan.serve.model import find_model
 if TYPE_CHECKING:
     from caravan.serve.assistant import Assistant
 
-CURL = """curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+KEY_VARIABLE = "CARAVAN_API_KEY"
+CURL = """curl {url}/v1/chat/completions -H 'Content-Type: application/json'{header} \\
   -d '{{"messages": [{{"role": "user", "content": "Hello"}}]}}'"""
 
 
@@ -49,6 +52,7 @@ def run_server(
         MissingDependencyError: the extra `serve` is not installed.
     """
     files = find_model(model, config.quantisation, mmproj)
+    config = config.model_copy(update={"api_key": key_of(config)})
     with listening(config.host, config.port) as sock, tempfile.TemporaryDirectory(prefix="caravan-uploads-") as uploads:
         url = url_of(sock)
         # Read when Gradio is imported. What people upload and record goes when the server ends.
@@ -68,6 +72,21 @@ def run_server(
         asyncio.run(serve(files, config, sock, ready))
     # Nothing is left to do but to leave; looking for cycles in all that was imported would take seconds.
     gc.freeze()
+
+
+def key_of(config: ServeConfig) -> str:
+    """The API key: as configured, of the environment, or made for an address that others can reach; "" for none."""
+    if config.api_key is not None:
+        return config.api_key
+    return os.environ.get(KEY_VARIABLE) or ("" if is_loopback(config.host) else secrets.token_urlsafe(24))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @contextlib.contextmanager
@@ -104,5 +123,14 @@ def url_of(sock: socket.socket) -> str:
 
 def announce(assistant: Assistant, url: str) -> None:
     """Say what is served, and how to reach it."""
-    for line in (assistant.description, f"web chat  {url}", f"API       {url}/v1", CURL.format(url=url)):
+    key = assistant.config.api_key
+    header = f" -H 'Authorization: Bearer {key}'" if key else ""
+    lines = [
+        assistant.description,
+        f"web chat  {url}" + (" (any user name; the API key is the password)" if key else ""),
+        f"API       {url}/v1",
+        *([f"API key   {key}"] if key else []),
+        CURL.format(url=url, header=header),
+    ]
+    for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -21,6 +21,9 @@ STOP_SECONDS = 5.0
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 STEADY_SECONDS = 60.0
 LAST_WORDS = 12
+# An engine that is alive and answers nothing, so often and so long, is ended, and so started again.
+PULSE_SECONDS = 10.0
+MISSED_PULSES = 3
 
 
 def engine_command(*arguments: str) -> list[str]:
@@ -42,6 +45,7 @@ class Supervisor:
         self.process: asyncio.subprocess.Process | None = None
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._watching: asyncio.Task[None] | None = None
+        self._feeling: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
 
     async def start(self) -> EngineFacts:
@@ -52,15 +56,17 @@ class Supervisor:
         """
         facts = await self._launch()
         self._watching = asyncio.create_task(self._watch())
+        self._feeling = asyncio.create_task(self._feel())
         return facts
 
     async def stop(self) -> None:
         """End the engine and stop watching it."""
         self.client.disconnect("the server is stopping")
-        if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+        for task in (self._feeling, self._watching):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         await self._end()
 
     async def _launch(self) -> EngineFacts:
@@ -117,6 +123,18 @@ class Supervisor:
                 ready = time.monotonic()
             except (ServeError, OSError) as error:
                 log.error("%s", error)
+
+    async def _feel(self) -> None:
+        """Ask the engine now and then whether it is well, and kill one that no longer answers."""
+        missed = 0
+        while True:
+            await asyncio.sleep(PULSE_SECONDS)
+            process = self.process
+            missed = 0 if await self.client.well() else missed + 1
+            if missed >= MISSED_PULSES and process is not None and process.returncode is None:
+                log.warning("the engine did not answer %d times; killing it", missed)
+                process.kill()
+                missed = 0
 
     async def _wait(self) -> int:
         """Wait until the engine has ended and has said all that it had to say."""

@@ -31,9 +31,7 @@ FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def chat_url(
-    request: pytest.FixtureRequest, start_server: Callable[[Path], AbstractContextManager[Any]]
-) -> Iterator[str]:
+def chat_url(request: pytest.FixtureRequest, start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[str]:
     model = os.environ.get("CARAVAN_BROWSER_MODEL")
     if model is None:
         yield request.getfixturevalue("server").url

@@ -43,21 +43,34 @@ def test_models_and_health(client: openai.OpenAI, http: httpx.Client) -> None:
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert client.models.retrieve("tiny").owned_by == "caravan"
     health = http.get("/health").raise_for_status().json()
-    assert health == {"status": "ok", "model": "tiny", "context": 1024, "senses": ["audio", "vision"]}
+    restarts = health.pop("engine_restarts")
+    assert restarts >= 0
+    assert health == {
+        "status": "ok", "model": "tiny", "context": 1024, "senses": ["audio", "vision"], "engine_up": 1.0,
+        "running": 0, "waiting": 0,
+    }  # fmt: skip
     with pytest.raises(openai.NotFoundError, match="no such model"):
         client.chat.completions.create(model="gpt-4o", **say(text("x")))
 
 
 def test_metrics_count_answers(client: openai.OpenAI, http: httpx.Client) -> None:
-    def answered() -> float:
-        lines = http.get("/metrics").raise_for_status().text.splitlines()
-        return sum(
-            float(line.split()[1]) for line in lines if line.startswith('caravan_answers_total{outcome="answered"')
-        )
+    def figure(line: str) -> float:
+        found = re.findall(rf"^{re.escape(line)} (\S+)$", http.get("/metrics").raise_for_status().text, re.MULTILINE)
+        return float(found[0]) if found else 0.0
 
-    before = answered()
+    lines = (
+        'caravan_answers_total{outcome="answered"}',
+        'caravan_http_responses_total{route="/v1/chat/completions",status="200"}',
+        'caravan_tokens_total{kind="completion"}',
+        "caravan_first_piece_seconds_count",
+        "caravan_answer_seconds_count",
+    )
+    before = [figure(line) for line in lines]
     client.chat.completions.create(model="tiny", **say(text("x")))
-    assert answered() == before + 1
+    assert [figure(line) - was for line, was in zip(lines, before, strict=True)] == [1, 1, 8, 1, 1]
+    assert figure("caravan_engine_up") == 1
+    assert figure("caravan_answers_waiting") == 0
+    assert figure("process_resident_memory_bytes") > 1e7
 
 
 def bomb(width: int, height: int) -> bytes:

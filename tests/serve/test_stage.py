@@ -47,7 +47,7 @@ def test_the_door_opens_without_torch_or_gradio() -> None:
 
 
 def test_ctrl_c_ends_server_and_engine(
-    exported: Path, start_server: Callable[[Path], AbstractContextManager[Any]]
+    exported: Path, start_server: Callable[..., AbstractContextManager[Any]]
 ) -> None:
     with start_server(exported) as server:
         engine = server.engine()

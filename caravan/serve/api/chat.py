@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -12,10 +12,11 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field, model_validator
 
 from caravan.serve.api.base import Count, Drawn, Json, Label, Strict, Words, check_model, logprob, usage
-from caravan.serve.api.messages import MAX_TOOLS, Message, Name, to_turn
+from caravan.serve.api.messages import MAX_TOOLS, Message, Name, elsewhere, to_turn
 from caravan.serve.api.streams import Event, streamed, unless_gone, whole
 from caravan.serve.assistant import Assistant
 from caravan.serve.question import Call, Piece, Question, Sampling, Token, Tools
+from caravan.serve.remote import Fetcher
 from caravan.serve.schema import ANY_OBJECT
 
 
@@ -104,13 +105,13 @@ class ChatRequest(Drawn):
         return self
 
 
-def to_question(request: ChatRequest) -> Question:
-    """What a request asks, media still encoded as they came.
+def to_question(request: ChatRequest, fetched: Mapping[str, bytes] | None = None) -> Question:
+    """What a request asks, media still encoded as they came; those from elsewhere are in `fetched`.
 
     Raises:
-        RequestError: a picture that is not a data URI, media that are not base64.
+        RequestError: a data URI that is no picture, media that are not base64.
     """
-    turns = tuple(to_turn(one, f"messages[{index}]") for index, one in enumerate(request.messages))
+    turns = tuple(to_turn(one, f"messages[{index}]", fetched or {}) for index, one in enumerate(request.messages))
     sampling = Sampling(
         max_tokens=request.max_completion_tokens or request.max_tokens,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
@@ -140,10 +141,13 @@ def _schema(wanted: TextFormat | ObjectFormat | SchemaFormat | None) -> dict[str
 def add(app: FastAPI, assistant: Assistant) -> None:
     """Offer POST /v1/chat/completions."""
 
+    fetcher = Fetcher(assistant.config.media_hosts, assistant.config.limits.request_bytes)
+
     @app.post("/v1/chat/completions")
     async def chat(asked: ChatRequest, request: Request) -> Response:
         check_model(asked.model, assistant.name)
-        pieces = assistant.answer(await anyio.to_thread.run_sync(to_question, asked))
+        fetched = await fetcher.fetch_all(elsewhere(asked.messages))
+        pieces = assistant.answer(await anyio.to_thread.run_sync(to_question, asked, fetched))
         label = Label.new("chatcmpl", assistant.name)
         if not asked.stream:
             return JSONResponse(completion(label, await unless_gone(request, whole(pieces)), bool(asked.logprobs)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -111,13 +111,23 @@ class Result(Strict):
 Message = Annotated[System | User | Said | Result, Field(discriminator="role")]
 
 
-def to_turn(message: System | User | Said | Result, where: str) -> Turn:
-    """A message as a turn, media still encoded as they came.
+def elsewhere(messages: Sequence[System | User | Said | Result]) -> dict[str, str]:
+    """The URLs of pictures that are not in the request itself, and where they stand in it."""
+    return {
+        part.image_url.url: f"messages[{index}].content[{position}].image_url.url"
+        for index, message in enumerate(messages)
+        for position, part in enumerate(message.content or ())
+        if isinstance(part, Image) and not part.image_url.url.startswith("data:")
+    }
+
+
+def to_turn(message: System | User | Said | Result, where: str, fetched: Mapping[str, bytes]) -> Turn:
+    """A message as a turn, media still encoded as they came; those from elsewhere are in `fetched`.
 
     Raises:
-        RequestError: a picture that is not a data URI, media that are not base64.
+        RequestError: a data URI that is no picture, media that are not base64.
     """
-    parts = tuple(_records(message.content or (), where))
+    parts = tuple(_records(message.content or (), where, fetched))
     match message:
         case Said():
             calls = (Call(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
@@ -130,29 +140,26 @@ def to_turn(message: System | User | Said | Result, where: str) -> Turn:
             return Turn("user", parts)
 
 
-def _records(content: Sequence[Text | Image | Audio], where: str) -> Iterator[Record]:
+def _records(content: Sequence[Text | Image | Audio], where: str, fetched: Mapping[str, bytes]) -> Iterator[Record]:
     for index, part in enumerate(content):
         at = f"{where}.content[{index}]"
         match part:
             case Text():
                 yield TextPart(part.text)
             case Image():
-                yield ImagePart(Media(_picture(part.image_url.url, f"{at}.image_url.url")))
+                yield ImagePart(Media(_picture(part.image_url.url, f"{at}.image_url.url", fetched)))
             case Audio():
                 yield AudioPart(Media(_unbase64(part.input_audio.data, f"{at}.input_audio.data")))
 
 
-def _picture(url: str, where: str) -> bytes:
+def _picture(url: str, where: str, fetched: Mapping[str, bytes]) -> bytes:
     if match := _DATA_URI.match(url):
         return _unbase64(url[match.end() :], where)
-    raise RequestError(
-        "pictures are not fetched from elsewhere",
-        param=where,
-        code="remote_media_refused",
-        expected="data:image/png;base64,... (any common image format)",
-        got=url[:60],
-        fix="send the picture itself, in base64",
-    )
+    if url.startswith("data:"):
+        raise RequestError(
+            "this is no picture", param=where, expected="data:image/...;base64,...", got=url[:60], fix="correct the URI"
+        )
+    return fetched[url]
 
 
 def _unbase64(text: str, where: str) -> bytes:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from caravan.records import AudioPart, ImagePart, Message, TextPart
+from caravan.records import AudioPart, ImagePart, Media, Message, TextPart
 from caravan.serve.api.base import Label, validation_body
 from caravan.serve.api.chat import ChatRequest, Chunks, completion, to_question
+from caravan.serve.api.messages import elsewhere
 from caravan.serve.errors import RequestError
 from caravan.serve.question import Call, Piece, Sampling, Token, Tools, Turn
 
@@ -108,15 +109,26 @@ def test_what_is_not_offered_is_refused_by_name(change: dict[str, Any], param: s
     json.dumps(error, allow_nan=False).encode()
 
 
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:9/x.png", "https://example.org/x.png", "file:///etc/passwd", "x.png", ""]
-)
-def test_pictures_are_not_fetched(url: str) -> None:
-    request = ChatRequest.model_validate(parts({"type": "image_url", "image_url": {"url": url}}))
-    with pytest.raises(RequestError, match="not fetched") as caught:
+def picture(url: str) -> dict[str, Any]:
+    return parts({"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": url}})
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x.png", "https://example.org/x.png", "file:///etc/passwd", ""])
+def test_pictures_from_elsewhere_are_named_and_taken_from_what_was_fetched(url: str) -> None:
+    request = ChatRequest.model_validate(picture(url))
+    assert elsewhere(request.messages) == {url: "messages[0].content[1].image_url.url"}
+    part = to_question(request, {url: b"pixels"}).turns[0].content[1]
+    assert isinstance(part, ImagePart)
+    assert part.image == Media(bytes=b"pixels")
+
+
+@pytest.mark.parametrize("url", ["data:text/html;base64,QQ==", "data:image/png,QQ==", "data:"])
+def test_data_that_are_no_picture(url: str) -> None:
+    request = ChatRequest.model_validate(picture(url))
+    assert elsewhere(request.messages) == {}
+    with pytest.raises(RequestError, match="no picture") as caught:
         to_question(request)
-    assert caught.value.code == "remote_media_refused"
-    assert caught.value.where == "messages[0].content[0].image_url.url"
+    assert caught.value.where == "messages[0].content[1].image_url.url"
 
 
 @pytest.mark.parametrize("data", ["?", "abc", "é"])
