@@ -25,7 +25,7 @@ def media(tmp_path_factory: pytest.TempPathFactory, wav: Callable[..., bytes], p
 @pytest.fixture(scope="module")
 def server(exported: Path, start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
     """A server that answers nobody else: llama.cpp rounds differently for requests that share a batch."""
-    with start_server(exported) as running:
+    with start_server(exported, "cache_prompt=false") as running:
         yield running
 
 
