@@ -24,6 +24,11 @@ BLANKS = (0x09, 0x0D, 0x0B, 0x0C, 0x85)
 REPLACEMENT = 0xFFFD
 # Unicode calls these punctuation; in prose they are as rare as the symbols.
 MARKS = tuple(map(ord, "#*@%&\\_"))
+# What a character may be in a line, as bits: one that begins an item, that ends a sentence, that may follow its end.
+BULLET, ENDING, CLOSING = 1, 2, 4
+BULLETS = "-*•‣◦·●○■□▪▫▶►"
+ENDINGS = ".!?…。！？．｡؟۔։।॥‼⁇⁈⁉"
+QUOTES = "\"'"
 # Joiners are part of how emoji and many scripts are written.
 JOINERS = (0x200C, 0x200D, 0xFE0F)
 
@@ -48,6 +53,18 @@ def kinds() -> npt.NDArray[np.uint8]:
     table[list(JOINERS)] = OTHER
     table[list(MARKS)] = SYMBOL
     table[REPLACEMENT] = BROKEN
+    return table
+
+
+@functools.cache
+def marks() -> npt.NDArray[np.uint8]:
+    """BULLET, ENDING and CLOSING of each code point below TABLE_SIZE."""
+    table = np.zeros(TABLE_SIZE, np.uint8)
+    table[list(map(ord, BULLETS))] |= BULLET
+    table[list(map(ord, ENDINGS))] |= ENDING
+    closes = [unicodedata.category(chr(point)) in ("Pe", "Pf", "Pi") for point in range(TABLE_SIZE)]
+    table[closes] |= CLOSING
+    table[list(map(ord, QUOTES))] |= CLOSING
     return table
 
 

@@ -6,6 +6,7 @@ DuckDB groups and spills to disk; in memory are only numbers of the documents th
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,7 +104,7 @@ def find_duplicates(shards: list[Path], config: CurateConfig, target: Path) -> N
         exact, near = _pairs(connection, config)
         with ShingleFile(spill / "shingles", np.unique(np.concatenate([exact, near]))) as sets:
             if len(near):
-                sets.collect(shards, config.shingle)
+                sets.collect(shards, functools.cache(config.shingle))
             links = np.concatenate([exact, near[sets.similarities(near) >= settings.verify]])
             copies = _copies(connection, links, ORDERS[settings.keep])
             similarity = sets.similarities(copies) if len(near) else np.ones(len(copies))

@@ -119,7 +119,8 @@ class Judge:
         alive = pc.is_null(batch["reason"])
         kept = batch.filter(alive)
         languages = kept["language"].to_pylist()
-        shingles = [self.config.shingle(language) for language in languages]
+        shingle = {language: self.config.shingle(language) for language in set(languages)}
+        shingles = [shingle[language] for language in languages]
         exact, bands = sign(kept["text"], languages, shingles, bands=len(names) - 1, rows=self.config.duplicates.rows)
         for name, hashes in zip(names, (exact, *bands), strict=True):
             empty = pa.nulls(batch.num_rows, pa.uint64())

@@ -26,10 +26,11 @@ from caravan.curate.kernels import (
     Points,
     buffers,
     clear,
+    count_in,
     decode,
-    find_or_add,
     kind_of,
     mix,
+    slot_of,
 )
 
 FEATURES = ("letters", "shared_words", "words", "numbers", "digits")
@@ -72,30 +73,19 @@ def _letter_words(points: Points, count: int, table: Bytes, low: Points, words: 
 
 @njit(nogil=True, cache=True)
 def _shared(
-    one: Hashes,
-    many_one: int,
-    other: Hashes,
-    many_other: int,
-    keys: Hashes,
-    counts: Counts,
-    seen: Hashes,
-    found: Counts,
+    one: Hashes, many_one: int, other: Hashes, many_other: int, table: Hashes, table_other: Hashes
 ) -> tuple[int, int]:
     """Different words that stand on both sides, and those of the side with fewer."""
-    size = clear(counts, many_one)
+    size = clear(table, many_one)
     different = 0
     for i in range(many_one):
-        slot = find_or_add(one[i], keys, counts, size)
-        different += counts[slot] == 0
-        counts[slot] = 1
-    size_other = clear(found, many_other)
+        different += count_in(one[i], table, slot_of(one[i], table, size)) == 1
+    size_other = clear(table_other, many_other)
     shared, different_other = 0, 0
     for i in range(many_other):
-        slot = find_or_add(other[i], seen, found, size_other)
-        if found[slot] == 0:
-            found[slot] = 1
+        if count_in(other[i], table_other, slot_of(other[i], table_other, size_other)) == 1:
             different_other += 1
-            shared += counts[find_or_add(other[i], keys, counts, size)]
+            shared += table[slot_of(other[i], table, size)] > 0
     return shared, min(different, different_other)
 
 
@@ -116,15 +106,14 @@ def _measure(
     longest = max((offsets_a[1:] - offsets_a[:-1]).max(), (offsets_b[1:] - offsets_b[:-1]).max()) + 1
     a, b = np.empty(longest, np.uint32), np.empty(longest, np.uint32)
     words_a, words_b = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
-    keys, seen = np.empty(4 * longest, np.uint64), np.empty(4 * longest, np.uint64)
-    counts, found = np.empty(4 * longest, np.int32), np.empty(4 * longest, np.int32)
+    seen_a, seen_b = np.empty(4 * longest, np.uint64), np.empty(4 * longest, np.uint64)
     digits_a, digits_b = np.empty(10, np.int32), np.empty(10, np.int32)
     for row in range(len(offsets_a) - 1):
         many_a = decode(data_a, offsets_a[row], offsets_a[row + 1], a)
         many_b = decode(data_b, offsets_b[row], offsets_b[row + 1], b)
         out[row, 0] = min(_letter_share(a, many_a, table), _letter_share(b, many_b, table))
         one, other = _letter_words(a, many_a, table, low, words_a), _letter_words(b, many_b, table, low, words_b)
-        shared, fewer = _shared(words_a, one, words_b, other, keys, counts, seen, found)
+        shared, fewer = _shared(words_a, one, words_b, other, seen_a, seen_b)
         out[row, 1], out[row, 2] = shared / max(1, fewer), fewer
         _count_digits(a, many_a, values, digits_a)
         _count_digits(b, many_b, values, digits_b)

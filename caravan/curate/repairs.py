@@ -68,7 +68,7 @@ class RepairStep:
 
     def _unspaced(self, languages: pa.Array) -> pa.Array:
         """Which rows are in a language written without spaces, where a word may be a paragraph."""
-        units = {language: self.config.limits(language).unit for language in pc.unique(languages).to_pylist()}
+        units = {language: self.config.limits_of(language).unit for language in pc.unique(languages).to_pylist()}
         return pa.array([units[language] > 1 for language in languages.to_pylist()], pa.bool_())
 
 

@@ -21,10 +21,10 @@ from caravan.curate.kernels import (
     FNV_OFFSET,
     FNV_PRIME,
     Hashes,
+    Kinds,
     Points,
     buffers,
-    decode,
-    kind_of,
+    decode_kinds,
     mix,
     roll,
     split_words,
@@ -36,12 +36,11 @@ SEED = 112
 
 
 @njit(nogil=True, cache=True)
-def normalised_hash(points: Points, count: int, table: npt.NDArray[np.uint8], low: Points) -> np.uint64:
+def normalised_hash(points: Points, kinds: Kinds, count: int, low: Points) -> np.uint64:
     """Hash of the text without blanks and invisible characters, case ignored."""
     h = FNV_OFFSET
     for i in range(count):
-        kind = kind_of(points[i], table)
-        if kind != SPACE and kind != NEWLINE and kind != INVISIBLE:
+        if kinds[i] != SPACE and kinds[i] != NEWLINE and kinds[i] != INVISIBLE:
             h = (h ^ np.uint64(low[points[i]] if points[i] < TABLE_SIZE else points[i])) * FNV_PRIME
     return mix(h)
 
@@ -49,19 +48,19 @@ def normalised_hash(points: Points, count: int, table: npt.NDArray[np.uint8], lo
 @njit(nogil=True, cache=True)
 def shingle_hashes(
     points: Points,
+    kinds: Kinds,
     count: int,
     shingle: int,
-    table: npt.NDArray[np.uint8],
     low: Points,
     hashes: Hashes,
     lengths: npt.NDArray[np.int32],
     grams: Hashes,
 ) -> int:
     """Hash of each shingle of a text, repeats included; a text without words is one shingle. Returns how many."""
-    words = split_words(points, count, table, low, hashes, lengths)
+    words = split_words(points, kinds, count, low, hashes, lengths)
     many = roll(hashes, words, max(1, min(shingle, words)), grams)
     if not many:
-        grams[0], many = normalised_hash(points, count, table, low), 1
+        grams[0], many = normalised_hash(points, kinds, count, low), 1
     return many
 
 
@@ -92,16 +91,16 @@ def sign_rows(
 ) -> None:
     """Fill the hash of the normalised text [n] and the key of each LSH band [bands, n]."""
     longest = (offsets[1:] - offsets[:-1]).max() + 1
-    points = np.empty(longest, np.uint32)
+    points, kind = np.empty(longest, np.uint32), np.empty(longest, np.uint8)
     hashes, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
     lengths = np.empty(longest, np.int32)
     least = np.empty(len(a), np.uint32)
     for row in range(len(offsets) - 1):
-        count = decode(data, offsets[row], offsets[row + 1], points)
-        exact[row] = mix(normalised_hash(points, count, table, low) ^ salts[row])
+        count = decode_kinds(data, offsets[row], offsets[row + 1], table, points, kind)
+        exact[row] = mix(normalised_hash(points, kind, count, low) ^ salts[row])
         if not len(bands):
             continue
-        many = shingle_hashes(points, count, shingles[row], table, low, hashes, lengths, grams)
+        many = shingle_hashes(points, kind, count, shingles[row], low, hashes, lengths, grams)
         min_hashes(grams, many, a, b, least)
         rows = len(a) // len(bands)
         for band in range(len(bands)):
@@ -156,13 +155,13 @@ def set_rows(
 ) -> int:
     """Fill the sets one after the other, and the size of each [n]; returns the sum of sizes."""
     longest = (offsets[1:] - offsets[:-1]).max() + 1
-    points = np.empty(longest, np.uint32)
+    points, kind = np.empty(longest, np.uint32), np.empty(longest, np.uint8)
     hashes, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
     lengths = np.empty(longest, np.int32)
     total = 0
     for row in range(len(offsets) - 1):
-        count = decode(data, offsets[row], offsets[row + 1], points)
-        many = shingle_hashes(points, count, shingles[row], table, low, hashes, lengths, grams)
+        count = decode_kinds(data, offsets[row], offsets[row + 1], table, points, kind)
+        many = shingle_hashes(points, kind, count, shingles[row], low, hashes, lengths, grams)
         ordered = np.sort(grams[:many])
         size = 0
         for i in range(many):

@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    Tag,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from caravan.recipe.base import Section
 from caravan.recipe.duplicates import DuplicateConfig
 from caravan.recipe.files import FileSource
+from caravan.recipe.limits import OTHER, ByLanguage, LimitsFile, RuleLimits, known_limits, over_built_in
 from caravan.recipe.pairs import PairLimits, PairSource
 from caravan.recipe.privacy import PrivacyConfig
 from caravan.recipe.samples import SamplesConfig
@@ -109,32 +120,6 @@ class LanguageRule(Section):
     )
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class RuleLimits(Section):
-    """Limits of the rule filters; shares are of all characters unless said otherwise (Gopher, arXiv 2112.11446)."""
-
-    min_characters: NonNegativeInt = Field(8, description="fewest characters")
-    max_characters: PositiveInt = Field(1_000_000, description="most characters")
-    max_broken: Share = Field(0.02, description="replacement characters and mojibake")
-    max_invisible: Share = Field(0.1, description="invisible and control characters")
-    min_letters: Share = Field(0.35, description="least share of letters among the characters that are not spaces")
-    max_digits: Share = Field(0.3, description="digits")
-    max_symbols: Share = Field(0.2, description="symbols such as # * | < > $")
-    max_urls: Share = Field(0.3, description="characters that belong to URLs")
-    max_repeated_lines: Share = Field(0.4, description="characters of lines that came before")
-    max_ellipsis_lines: Share = Field(0.3, description="lines that end in an ellipsis, from three lines on")
-    max_top_2gram: Share = Field(0.3, description="characters of the most frequent 2-gram, if it comes three times")
-    max_top_3gram: Share = Field(0.3, description="characters of the most frequent 3-gram, likewise")
-    max_top_4gram: Share = Field(0.3, description="characters of the most frequent 4-gram, likewise")
-    max_repeated_5gram: Share = Field(0.6, description="characters covered by 5-grams that came before")
-    max_word: PositiveInt = Field(150, description="longest word, in characters")
-    min_mean_word: float = Field(1.5, ge=0, description="least mean length of words, from ten words on")
-    max_mean_word: float = Field(14.0, ge=0, description="greatest mean length of words, from ten words on")
-    unit: PositiveInt = Field(1, description="characters that count as one word in n-grams of scripts without spaces")
-
-
 # What C4 takes for notices rather than prose (arXiv 1910.10683), and its like in some other languages.
 BOILERPLATE = [
     "javascript", "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies",
@@ -157,15 +142,6 @@ class RepairConfig(Section):
     )
 
 
-# Scripts without spaces: n-grams of single characters would repeat in any clean text.
-LANGUAGE_LIMITS: dict[str, dict[str, float]] = {
-    "zh": {"min_characters": 4, "unit": 4, "min_mean_word": 0, "max_mean_word": 150},
-    "ja": {"min_characters": 4, "unit": 4, "min_mean_word": 0, "max_mean_word": 150},
-    "ko": {"min_characters": 4},
-    "th": {"min_characters": 4, "unit": 6, "min_mean_word": 0, "max_mean_word": 150},
-}
-
-
 class CurateConfig(Section):
     """Raw text to a corpus: clean text by language, and a reject stream with reasons."""
 
@@ -175,10 +151,16 @@ class CurateConfig(Section):
         description="where text and parallel pairs come from",
     )
     language: LanguageRule = Field(default_factory=LanguageRule, description="language identification")
-    rules: RuleLimits = Field(default_factory=RuleLimits, description="limits of the rule filters")
-    overrides: dict[str, dict[str, float]] = Field(
-        LANGUAGE_LIMITS, description="by language: limits that differ from `rules`; added to the built-in ones"
+    limits: LimitsFile = Field(
+        {},
+        description="by language: limits of the rule filters, or a YAML file of them as `caravan curate calibrate` "
+        f"writes it; what it leaves out is as built in, `{OTHER}` is for languages that are not in it",
+        validate_default=True,
     )
+    rules: RuleLimits = Field(
+        default_factory=RuleLimits, description="limits that hold for every language, whatever `limits` says"
+    )
+    overrides: ByLanguage = Field({}, description="by language: limits that hold whatever `limits` and `rules` say")
     repairs: RepairConfig = Field(default_factory=RepairConfig, description="line repairs of what the rules let pass")
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig, description="masking of personal data")
     duplicates: DuplicateConfig = Field(default_factory=DuplicateConfig, description="deduplication")
@@ -189,22 +171,21 @@ class CurateConfig(Section):
     workers: NonNegativeInt = Field(0, description="processes; 0: one a core")
     shard_mb: PositiveInt = Field(64, description="compressed size of the pieces into which Parquet files are cut")
 
-    @field_validator("overrides", mode="after")
+    @field_validator("limits", "overrides", mode="after")
     @classmethod
-    def _known_limits(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-        merged = {
-            language: {**LANGUAGE_LIMITS.get(language, {}), **value.get(language, {})}
-            for language in {**LANGUAGE_LIMITS, **value}
-        }
-        for language, limits in merged.items():
-            if unknown := sorted(set(limits) - set(RuleLimits.model_fields)):
-                raise ValueError(f"for {language} some of {' | '.join(RuleLimits.model_fields)}, not {unknown}")
-            RuleLimits.model_validate(limits)
-        return merged
+    def _known_limits(cls, value: ByLanguage, info: ValidationInfo) -> ByLanguage:
+        return over_built_in(known_limits(value)) if info.field_name == "limits" else known_limits(value)
 
-    def limits(self, language: str) -> RuleLimits:
+    @field_serializer("rules")
+    def _given_rules(self, rules: RuleLimits) -> dict[str, Any]:
+        """Only what the recipe names: written out, the rest would hold for every language."""
+        return rules.model_dump(exclude_unset=True)
+
+    def limits_of(self, language: str) -> RuleLimits:
         """The limits for one language."""
-        return RuleLimits.model_validate({**self.rules.model_dump(), **self.overrides.get(language, {})})
+        named = self.limits.get(language, self.limits[OTHER])
+        given = self.rules.model_dump(exclude_unset=True)
+        return RuleLimits.model_validate({**named, **given, **self.overrides.get(language, {})})
 
     def processes(self) -> int:
         """How many processes or threads are at work."""
@@ -212,5 +193,4 @@ class CurateConfig(Section):
 
     def shingle(self, language: str) -> int:
         """Words in a shingle of text in one language."""
-        unit = self.overrides.get(language, {}).get("unit", self.rules.unit)
-        return self.duplicates.shingle_characters if unit > 1 else self.duplicates.shingle
+        return self.duplicates.shingle_characters if self.limits_of(language).unit > 1 else self.duplicates.shingle

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from caravan.recipe.curate import CurateConfig, SampleText, TextSource
+from caravan.recipe.limits import OTHER, RuleLimits
 from caravan.recipe.pairs import PairSource
 
 
@@ -20,11 +22,42 @@ def test_a_resolved_section_gives_the_same_section() -> None:
     assert CurateConfig.model_validate(config.model_dump(mode="json")) == config
 
 
-def test_limits_of_a_language_add_to_the_built_in_ones_and_win_over_the_general() -> None:
-    config = CurateConfig.model_validate({"rules": {"min_characters": 50}, "overrides": {"zh": {"max_digits": 0.9}}})
-    assert config.limits("en").min_characters == 50
-    assert (config.limits("zh").min_characters, config.limits("zh").max_digits) == (4, 0.9)
-    assert config.limits("zh").unit > 1 == config.limits("en").unit
+def test_limits_are_built_in_then_the_files_then_the_rules_then_the_overrides() -> None:
+    config = CurateConfig.model_validate({
+        "limits": {"zh": {"max_digits": 0.9, "max_urls": 0.8}, "xx": {"max_word": 7}, OTHER: {"max_word": 9}},
+        "rules": {"min_characters": 50, "max_urls": 0.7},
+        "overrides": {"zh": {"max_urls": 0.6}},
+    })  # fmt: skip
+    zh, en = config.limits_of("zh"), config.limits_of("en")
+    assert (zh.min_characters, zh.max_digits, zh.max_urls, en.max_urls) == (50, 0.9, 0.6, 0.7)
+    assert zh.unit > 1 == en.unit
+    assert (config.limits_of("xx").max_word, config.limits_of("yy").max_word) == (7, 9)
+
+
+def test_a_file_of_limits_is_read_when_the_recipe_is_and_its_content_counts(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text("en: {max_digits: 0.25}\n")
+    config = CurateConfig.model_validate({"limits": str(file)})
+    assert config.limits_of("en").max_digits == 0.25
+    first = config.model_dump(mode="json")
+    file.write_text("en: {max_digits: 0.5}\n")
+    assert CurateConfig.model_validate(first) == config
+    assert CurateConfig.model_validate({"limits": str(file)}).model_dump(mode="json") != first
+
+
+def test_every_limit_stands_in_the_resolved_section() -> None:
+    section = CurateConfig().model_dump(mode="json")
+    assert section["limits"][OTHER] == RuleLimits().model_dump()
+    assert section["rules"] == {}
+
+
+def test_a_broken_file_of_limits_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text("- 1\n")
+    with pytest.raises(ValidationError, match="a mapping of languages to limits in .*limits.yaml"):
+        CurateConfig.model_validate({"limits": str(file)})
+    with pytest.raises(ValidationError, match="No such file"):
+        CurateConfig.model_validate({"limits": str(tmp_path / "none.yaml")})
 
 
 def test_scripts_without_spaces_are_shingled_by_character() -> None:
@@ -35,7 +68,10 @@ def test_scripts_without_spaces_are_shingled_by_character() -> None:
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"overrides": {"zh": {"min_chars": 2}}}, "min_chars"),
+        ({"overrides": {"zh": {"min_chars": 2}}}, "did you mean min_characters"),
+        ({"limits": {"zh": {"min_chars": 2}}}, "for zh names of limits, not min_chars"),
+        ({"limits": {"zh": {"max_digits": 2}}}, "less than or equal to 1"),
+        ({"limits": {"zh": {"max_digits": "many"}}}, "valid number"),
         ({"overrides": {"zh": {"max_digits": 2}}}, "less than or equal to 1"),
         ({"sources": [{"path": "{language}.txt", "language": "en"}]}, "one of language, columns.language"),
         ({"sources": [{"pairs": "a", "columns": {"en": "en", "xx": "xx"}}]}, "language_column"),
