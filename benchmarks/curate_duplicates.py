@@ -128,7 +128,8 @@ def run_parts(spec: dict[str, Any]) -> dict[str, Any]:
     from caravan.curate.shards import plan
 
     def run(sources: list[str], out: Path, clock: Callable[[str], None]) -> int:
-        files = [{"path": source, "id": "id", "language_column": "lang"} for source in sources]
+        columns = {"id": "id", "language": "lang"}
+        files = [{"path": source, "columns": columns} for source in sources]
         # Copies in other alphabets are in no language.
         language = {"contradiction_characters": 1 << 40}
         chosen = {"sources": files, "workers": 1, "language": language, "duplicates": spec["duplicates"]}
@@ -140,7 +141,7 @@ def run_parts(spec: dict[str, Any]) -> dict[str, Any]:
         judged = [out / "work" / "judged" / shard.file for shard in shards]
         find_duplicates(judged, config, out / "work" / "duplicates.parquet")
         clock("duplicates")
-        settle_documents(judged, out / "work" / "duplicates.parquet", out)
+        settle_documents(judged, out / "work" / "duplicates.parquet", config, out)
         clock("settle")
         return sum(pq.read_metadata(file).num_rows for file in judged)
 
@@ -174,7 +175,7 @@ def measured(work: Path, first: Path, sources: list[Path], duplicates: dict[str,
 def run_all(given: argparse.Namespace, work: Path) -> dict[str, list[dict[str, Any]]]:
     results: dict[str, list[dict[str, Any]]] = {"quality": [], "cost": []}
     first = work / "first.parquet"
-    pq.write_table(pq.read_table(sorted(given.corpus.glob("*.parquet"))[0])[:200], first)
+    pq.write_table(pq.read_table(sorted(given.corpus.glob("*.parquet"))[0])[:2000], first)
     for name, settings in SETTINGS.items():
         cost = measured(work, first, [given.corpus], {"memory": given.memory, **settings})
         row = {"name": name, **quality(given.corpus, work / "out" / "corpus"), **cost}

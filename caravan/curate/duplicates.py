@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -21,6 +21,7 @@ from numba import njit
 from caravan.core.errors import DiskFullError
 from caravan.core.files import atomic_path, says_full_disk
 from caravan.core.progress import track
+from caravan.curate.index import Index
 from caravan.curate.signatures import columns
 from caravan.curate.similarity import ShingleFile
 from caravan.recipe.curate import CurateConfig
@@ -28,30 +29,46 @@ from caravan.recipe.curate import CurateConfig
 SCHEMA = pa.schema([
     ("key", pa.int64()), ("reason", pa.string()), ("value", pa.float64()), ("duplicate_of", pa.string()),
 ])  # fmt: skip
-EXACT, NEAR = "exact copy", "near copy"
+EXACT, NEAR, INDEXED = "exact copy", "near copy", "copy of indexed document"
 ROW_GROUP = 1 << 16
 
 Keys = npt.NDArray[np.int64]
 
-# The first document of each group of equal values, beside every other one of the group.
-SAME = """
-    WITH groups AS (SELECT {column}, min(key) AS first FROM documents GROUP BY {column} HAVING count(*) > 1)
-    SELECT key, first FROM documents JOIN groups USING ({column}) WHERE key <> first
+# What is indexed has negative keys, so that it comes before every document.
+INDEX = """
+    CREATE VIEW indexed AS
+    SELECT ({starts})[file_index::BIGINT + 1] + file_row_number::BIGINT AS key, * FROM read_parquet({files})
 """
-# One document of each group stays; every other one beside it.
+NO_INDEX = "CREATE VIEW indexed AS SELECT key, id, {hashes} FROM documents WHERE false"
+ALL = """
+    CREATE VIEW everything AS SELECT key, id, hash, text FROM documents
+    UNION ALL SELECT key, id, hash, NULL AS text FROM indexed
+"""
+# The first document of each group of equal values, beside every other one of the group that is not indexed.
+SAME = """
+    WITH members AS (
+        SELECT key, {column} FROM documents
+        UNION ALL SELECT key, {column} FROM indexed WHERE {column} IN (SELECT {column} FROM documents)
+    ),
+    groups AS (SELECT {column}, min(key) AS first FROM members GROUP BY {column} HAVING count(*) > 1)
+    SELECT key, first FROM members JOIN groups USING ({column}) WHERE key >= 0 AND key <> first
+"""
+# One document of each group stays; every other one that is not indexed beside it.
 KEPT = """
     SELECT key, kept FROM (
-        SELECT key, first_value(key) OVER (PARTITION BY root ORDER BY {order}) AS kept
-        FROM groups JOIN documents USING (key)
-    ) WHERE key <> kept ORDER BY kept, key
+        SELECT key, first_value(key) OVER (PARTITION BY root ORDER BY key >= 0, {order}) AS kept
+        FROM groups JOIN everything USING (key)
+    ) WHERE key >= 0 AND key <> kept ORDER BY kept, key
 """
 ORDERS = {"first": "key", "longest": "strlen(text) DESC, key"}
 VERDICTS = f"""
-    SELECT copies.key AS key, CASE WHEN copy.hash = stays.hash THEN '{EXACT}' ELSE '{NEAR}' END AS reason,
+    SELECT copies.key AS key, CASE WHEN kept < 0 THEN '{INDEXED}' WHEN copy.hash = stays.hash THEN '{EXACT}'
+           ELSE '{NEAR}' END AS reason,
            CASE WHEN copy.hash = stays.hash THEN 1 ELSE similarity END AS value, stays.id AS duplicate_of
-    FROM copies JOIN documents copy ON copies.key = copy.key JOIN documents stays ON copies.kept = stays.key
+    FROM copies JOIN documents copy ON copies.key = copy.key JOIN everything stays ON copies.kept = stays.key
     ORDER BY copies.key
 """
+SKETCHES = "SELECT sketch FROM indexed JOIN nodes USING (key) ORDER BY key"
 
 
 def connect(memory: str, threads: int, spill: Path) -> duckdb.DuckDBPyConnection:
@@ -86,31 +103,49 @@ def _room(memory: str, spill: Path) -> Iterator[None]:
         shutil.rmtree(spill, ignore_errors=True)
 
 
-def find_duplicates(shards: list[Path], config: CurateConfig, target: Path) -> None:
+def find_duplicates(shards: list[Path], config: CurateConfig, target: Path, against: Sequence[Index] = ()) -> None:
     """Write the verdict on every copy, ordered by key.
 
     Args:
         shards: files of judged documents.
         target: file to write, in SCHEMA; `duplicate_of` is the document that stays, `value` the Jaccard similarity of
             the two documents' shingles, 1 for an exact copy.
+        against: indexes; what is a copy of a document in them goes, whichever is longer.
 
     Raises:
         DiskFullError: neither memory nor disk has room for the grouping.
     """
     spill, settings = target.parent / "spill", config.duplicates
     with _room(settings.memory, spill), connect(settings.memory, config.processes(), spill) as connection:
-        judged = connection.read_parquet([str(path) for path in shards])
-        judged.filter("reason IS NULL").create_view("documents")
+        _create_views(connection, shards, config, against)
         exact, near = _pairs(connection, config)
-        with ShingleFile(spill / "shingles", np.unique(np.concatenate([exact, near]))) as sets:
+        nodes = np.unique(np.concatenate([exact, near]))
+        with ShingleFile(spill / "shingles", nodes) as sets:
             if len(near):
-                sets.collect(shards, functools.cache(config.shingle))
+                connection.register("nodes", pa.table({"key": nodes[nodes < 0]}))
+                sketches = connection.sql(SKETCHES).to_arrow_reader(ROW_GROUP) if nodes[0] < 0 else ()
+                sets.collect(sketches, shards, functools.cache(config.shingle))
             links = np.concatenate([exact, near[sets.similarities(near) >= settings.verify]])
             copies = _copies(connection, links, ORDERS[settings.keep])
             similarity = sets.similarities(copies) if len(near) else np.ones(len(copies))
         verdicts = pa.table({"key": copies[:, 0], "kept": copies[:, 1], "similarity": similarity})
         connection.register("copies", verdicts)
         _write(connection, target)
+
+
+def _create_views(
+    connection: duckdb.DuckDBPyConnection, shards: list[Path], config: CurateConfig, against: Sequence[Index]
+) -> None:
+    judged = connection.read_parquet([str(path) for path in shards])
+    judged.filter("reason IS NULL").create_view("documents")
+    files = [str(file) for index in against for file in index.files]
+    rows = [count for index in against for count in index.rows]
+    if files:
+        starts = np.cumsum([0, *rows])[:-1] - sum(rows)
+        connection.execute(INDEX.format(starts=starts.tolist(), files=files))
+    else:
+        connection.execute(NO_INDEX.format(hashes=", ".join(columns(config.duplicates))))
+    connection.execute(ALL)
 
 
 def _pairs(connection: duckdb.DuckDBPyConnection, config: CurateConfig) -> tuple[Keys, Keys]:

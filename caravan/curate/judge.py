@@ -34,7 +34,7 @@ from caravan.curate.repairs import RepairStep
 from caravan.curate.rows import Broken, BrokenFileError, Damage
 from caravan.curate.rules import RuleStep
 from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
-from caravan.curate.signatures import columns, sign
+from caravan.curate.signatures import SKETCH, columns, sign, sketches
 from caravan.curate.steps import MASKED, NOTES, VERDICT_FIELDS, Step, judge_all, with_notes
 from caravan.recipe.curate import CurateConfig
 
@@ -76,8 +76,14 @@ class Judge:
         """Of the file that a shard gives."""
         if shard.holds_pairs:
             return pa.schema([*PAIR_SCHEMA, MASKED, *VERDICT_FIELDS])
-        signature = [pa.field(name, pa.uint64()) for name in columns(self.config.duplicates)]
-        return pa.schema([*DOCUMENT_SCHEMA, *NOTES, *VERDICT_FIELDS, *signature])
+        return pa.schema([*DOCUMENT_SCHEMA, *NOTES, *VERDICT_FIELDS, *self.signature])
+
+    @property
+    def signature(self) -> list[pa.Field]:
+        """What deduplication compares of each document."""
+        duplicates = self.config.duplicates
+        hashes = [pa.field(name, pa.uint64()) for name in columns(duplicates)]
+        return [*hashes, *([SKETCH] if duplicates.index and duplicates.near else [])]
 
     def judge(self, shard: Shard, target: Path) -> Broken | None:
         """Read a shard, judge every row and write them all; returns the file if it is broken.
@@ -115,16 +121,20 @@ class Judge:
 
     def _signed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Append what deduplication compares; null for rows that were dropped."""
-        names = columns(self.config.duplicates)
+        duplicates = self.config.duplicates
         alive = pc.is_null(batch["reason"])
         kept = batch.filter(alive)
         languages = kept["language"].to_pylist()
         shingle = {language: self.config.shingle(language) for language in set(languages)}
         shingles = [shingle[language] for language in languages]
-        exact, bands = sign(kept["text"], languages, shingles, bands=len(names) - 1, rows=self.config.duplicates.rows)
-        for name, hashes in zip(names, (exact, *bands), strict=True):
-            empty = pa.nulls(batch.num_rows, pa.uint64())
-            batch = batch.append_column(name, pc.replace_with_mask(empty, alive, pa.array(hashes)))
+        bands = len(columns(duplicates)) - 1
+        exact, keys = sign(kept["text"], languages, shingles, bands=bands, rows=duplicates.rows)
+        found = [pa.array(exact), *map(pa.array, keys)]
+        if SKETCH in self.signature:
+            found.append(sketches(kept["text"], shingles))
+        places = pc.if_else(alive, pc.subtract(pc.cumulative_sum(alive.cast(pa.int64())), 1), None)
+        for field, values in zip(self.signature, found, strict=True):
+            batch = batch.append_column(field, values.take(places))
         return batch
 
 

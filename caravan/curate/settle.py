@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 
 from caravan.core.files import atomic_path
 from caravan.core.progress import track
+from caravan.curate import index
 from caravan.curate.readers import key_range
 from caravan.curate.shards import DOCUMENT_SCHEMA
 from caravan.curate.steps import NOTES, VERDICT_FIELDS
+from caravan.recipe.curate import CurateConfig
 
 DUPLICATES = "duplicates"
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())
@@ -67,29 +69,33 @@ class Verdicts:
         return rows.slice(np.searchsorted(keys, first), np.searchsorted(keys, end) - np.searchsorted(keys, first))
 
 
-def settle_documents(shards: list[Path], duplicates: Path, out: Path) -> None:
+def settle_documents(shards: list[Path], duplicates: Path, config: CurateConfig, out: Path) -> None:
     """Give each shard's rows their last verdict and write them; a shard with a file in `rejected` is finished."""
     todo = [shard for shard in shards if not (out / "rejected" / shard.name).is_file()]
     if not todo:
         return
+    indexed = index.schema(config.duplicates).names if config.duplicates.index else []
     with track("settle", len(todo), "shard") as bar, pq.ParquetFile(duplicates) as file:
         verdicts = Verdicts(file)
         for shard in todo:
-            _settle_shard(shard, verdicts.of(shard).combine_chunks(), out)
+            _settle_shard(shard, verdicts.of(shard).combine_chunks(), indexed, out)
             bar.advance()
 
 
-def _settle_shard(shard: Path, copies: pa.Table, out: Path) -> None:
+def _settle_shard(shard: Path, copies: pa.Table, indexed: list[str], out: Path) -> None:
     with contextlib.ExitStack() as stack, pq.ParquetFile(shard) as file:
         writers = Writers(stack)
         rejected = out / "rejected" / shard.name
         writers.write(rejected, pa.RecordBatch.from_pylist([], REJECTED_DOCUMENTS))
         wanted = [*DOCUMENT_SCHEMA.names, *(column.name for column in (*NOTES, *VERDICT_FIELDS))]
-        for batch in file.iter_batches(ROW_GROUP, columns=wanted):
+        for batch in file.iter_batches(ROW_GROUP, columns=list(dict.fromkeys([*wanted, *indexed]))):
             settled = _with_copies(batch, copies)
             writers.write(rejected, settled.filter(pc.is_valid(settled["reason"])).select(REJECTED_DOCUMENTS.names))
             for language, rows in _by_language(settled.filter(pc.is_null(settled["reason"]))):
                 writers.write(out / "kept" / language / shard.name, rows.select(KEPT_DOCUMENTS.names))
+            if indexed:
+                seen = index.rows_of(batch, settled[DUPLICATE_OF.name], indexed)
+                writers.write(out / index.FOLDER / shard.name, seen)
 
 
 def _with_copies(batch: pa.RecordBatch, copies: pa.Table) -> pa.RecordBatch:

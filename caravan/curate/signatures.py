@@ -33,6 +33,10 @@ from caravan.recipe.duplicates import DuplicateConfig
 
 U32_MAX = np.uint32(0xFFFFFFFF)
 SEED = 112
+# Least hashes of a set that an index keeps: two texts of fewer shingles are compared exactly, longer ones by an
+# estimate with a standard error of at most 0.5 / sqrt(SKETCHED).
+SKETCHED = 128
+SKETCH = pa.field("sketch", pa.list_(pa.uint32()))
 
 
 @njit(nogil=True, cache=True)
@@ -192,3 +196,10 @@ def shingle_sets(texts: pa.Array, shingles: Sequence[int], most: int = 1 << 40) 
     if len(texts):
         total = set_rows(data, offsets, np.asarray(shingles, np.int32), most, kinds(), lower(), values, sizes)
     return values[:total], sizes
+
+
+def sketches(texts: pa.Array, shingles: Sequence[int]) -> pa.Array:
+    """The SKETCHED least hashes of each text's shingles, in SKETCH's type [n]."""
+    values, sizes = shingle_sets(texts, shingles, SKETCHED)
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values), type=SKETCH.type)

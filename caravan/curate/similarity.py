@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +16,7 @@ from numba import njit
 from caravan.core.progress import track
 from caravan.curate.kernels import Points
 from caravan.curate.readers import key_range
-from caravan.curate.signatures import shingle_sets
+from caravan.curate.signatures import SKETCHED, U32_MAX, shingle_sets
 
 Keys = npt.NDArray[np.int64]
 
@@ -25,11 +25,18 @@ BATCH_SHINGLES = 8 << 20
 
 
 @njit(nogil=True, cache=True)
-def jaccards(values: Points, starts: Keys, pairs: Keys, out: npt.NDArray[np.float64]) -> None:
-    """Similarity of each pair of sets; set i is the sorted values[starts[i]:starts[i + 1]]."""
+def jaccards(values: Points, starts: Keys, most: Points, pairs: Keys, out: npt.NDArray[np.float64]) -> None:
+    """Similarity of each pair of sets, as far as both are known.
+
+    Set i is the sorted values[starts[i]:starts[i + 1]], and all that it holds up to most[i].
+    """
     for pair in range(len(pairs)):
         i, i_end = starts[pairs[pair, 0]], starts[pairs[pair, 0] + 1]
         j, j_end = starts[pairs[pair, 1]], starts[pairs[pair, 1] + 1]
+        bound = min(most[pairs[pair, 0]], most[pairs[pair, 1]])
+        if bound < U32_MAX:
+            i_end = i + np.searchsorted(values[i:i_end], bound, side="right")
+            j_end = j + np.searchsorted(values[j:j_end], bound, side="right")
         total = (i_end - i) + (j_end - j)
         shared = 0
         while i < i_end and j < j_end:
@@ -45,12 +52,13 @@ class ShingleFile:
 
     Args:
         path: file to write; it is removed in the end.
-        keys: keys of the documents, sorted.
+        keys: keys of the documents, sorted; negative ones are of an index, which has sketches instead of sets.
     """
 
     def __init__(self, path: Path, keys: Keys) -> None:
         self.path, self.keys = path, keys
         self.starts = np.zeros(len(keys) + 1, np.int64)
+        self.sketched = 0
 
     def __enter__(self) -> ShingleFile:
         self.file = self.path.open("wb+")
@@ -62,8 +70,18 @@ class ShingleFile:
         self.file.close()
         self.path.unlink(missing_ok=True)
 
-    def collect(self, shards: list[Path], shingle: Callable[[str], int]) -> None:
-        """Read the documents in their judged shards, in order; `shingle` tells the words in a shingle of a language."""
+    def collect(self, indexed: Iterable[pa.RecordBatch], shards: list[Path], shingle: Callable[[str], int]) -> None:
+        """Take the sketches of indexed documents, then read the others in their judged shards, all in their order.
+
+        Args:
+            indexed: batches of sketches, one for each negative key.
+            shingle: words in a shingle of a language.
+        """
+        for batch in indexed:
+            self.file.write(batch["sketch"].flatten().to_numpy().tobytes())
+            end = self.sketched + batch.num_rows
+            self.starts[self.sketched + 1 : end + 1] = batch["sketch"].value_lengths()
+            self.sketched = end
         with track("verify", len(shards), "shard") as bar:
             for shard in shards:
                 low, high = np.searchsorted(self.keys, key_range(shard))
@@ -91,7 +109,9 @@ class ShingleFile:
         for batch in self._batches(nodes):
             here, local = np.unique(nodes[batch], return_inverse=True)
             values, starts = self._read(here)
-            jaccards(values, starts, local.reshape(-1, 2).astype(np.int64), found[batch])
+            jaccards(
+                values, starts, self._most(here, values, starts), local.reshape(-1, 2).astype(np.int64), found[batch]
+            )
         return found
 
     def _batches(self, nodes: Keys) -> Iterator[slice]:
@@ -110,3 +130,10 @@ class ShingleFile:
             for size, start in zip(sizes.tolist(), self.starts[nodes].tolist(), strict=True)
         ]
         return np.frombuffer(b"".join(parts), np.uint32), np.concatenate([[0], np.cumsum(sizes)])
+
+    def _most(self, nodes: Keys, values: Points, starts: Keys) -> Points:
+        """Up to which hash each set is known: a full sketch ends somewhere, everything else is whole."""
+        most = np.full(len(nodes), U32_MAX)
+        cut = (nodes < self.sketched) & (np.diff(starts) == SKETCHED)
+        most[cut] = values[starts[1:][cut] - 1]
+        return most

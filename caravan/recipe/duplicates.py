@@ -26,4 +26,11 @@ class DuplicateConfig(Section):
         0.7, description="least true Jaccard similarity of the shingles of what shares a band; 0: all of it is near"
     )
     keep: Literal["first", "longest"] = Field("first", description="which of a group of copies is kept")
+    index: bool = Field(
+        False, description="write an index into the corpus, with which later runs compare their text (`against`)"
+    )
+    against: list[str] = Field(
+        [], description="corpora with an index (`curate.duplicates.index=true`), or their folders `index`, as paths "
+        "or globs: what is a copy of a document in one of them goes"
+    )  # fmt: skip
     memory: str = Field("1GB", pattern=r"^\d+(\.\d+)?(MB|GB)$", description="memory of grouping; more goes to disk")
