@@ -36,11 +36,17 @@ from caravan.curate.rules import RuleStep
 from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
 from caravan.curate.signatures import SKETCH, columns, sign, sketches
 from caravan.curate.steps import MASKED, NOTES, VERDICT_FIELDS, Step, judge_all, with_notes
+from caravan.curate.toxicity import ToxicityStep
 from caravan.recipe.curate import CurateConfig
 
 DAMAGE = b"damage"
 KILOBYTE = 1 << 10
-STEPS = (LanguageStep.name, ChineseStep.name, RuleStep.name, RepairStep.name)
+
+
+def step_names(config: CurateConfig) -> list[str]:
+    """The steps that can drop documents, in their order."""
+    always = [LanguageStep.name, ChineseStep.name, RuleStep.name, RepairStep.name]
+    return [*always, *([ToxicityStep.name] if config.toxicity else [])]
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Judge:
                 ChineseStep(config.language),
                 RuleStep(config),
                 RepairStep(config),
+                *([ToxicityStep(config.toxicity, languages)] if config.toxicity else []),
                 PrivacyStep(config.privacy, {"text": "language"}),
             ],
             pair_steps=[

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from caravan.core.errors import CaravanError, DataError, MissingDependencyError
 from caravan.core.files import read_json, write_json, write_text
 from caravan.core.stage import StageContext
-from caravan.recipe.curate import CurateConfig, SampleText
+from caravan.recipe.curate import CurateConfig, SampleText, Source
 
 RESULTS = ("kept", "rejected", "index", "pairs", "rejected_pairs")
 # Module and package of what the extra `data` brings.
@@ -34,13 +36,16 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
     from caravan.curate.settle import settle_documents
     from caravan.curate.settle_pairs import settle_pairs
     from caravan.curate.shards import fingerprint, plan
+    from caravan.curate.toxicity import list_versions
 
+    config = _located(config, ctx)
     report = ctx.out / "report.json"
     work = ctx.out / "work"
     if not report.is_file():
         shards = plan(config, ctx, work)
         against = find_indexes(config, ctx)
-        _forget_other_input([*fingerprint(shards), *(index.fingerprint for index in against)], ctx.out)
+        read = [*fingerprint(shards), *(index.fingerprint for index in against), *list_versions(config, ctx.languages)]
+        _forget_other_input(read, ctx.out)
         judge_shards(shards, config, ctx.languages, work / "judged")
         documents = [work / "judged" / shard.file for shard in shards if not shard.holds_pairs]
         pairs = [work / "judged" / shard.file for shard in shards if shard.holds_pairs]
@@ -51,44 +56,63 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
         if config.duplicates.index:
             finish_index(config, ctx.languages, ctx.out)
         settle_pairs(pairs, config, ctx.out)
-        _write_report(documents + pairs, ctx.out)
+        _write_report(documents + pairs, config, ctx.out)
     shutil.rmtree(work, ignore_errors=True)
     return _counts(read_json(report))
 
 
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
-    """Read the first rows of the first file of each source, and see that the optional libraries are there."""
+    """See that libraries, indexes and lists of words are there, and read the first rows of each source."""
+    probes: list[Callable[[], None]] = [_need_libraries, functools.partial(_find_others, config, ctx)]
+    probes += [functools.partial(_read_first, source, ctx) for source in config.sources]
+    faults: list[CaravanError] = []
+    for probe in probes:
+        try:
+            probe()
+        except CaravanError as error:
+            faults.append(error)
+    return faults
+
+
+def _find_others(config: CurateConfig, ctx: StageContext) -> None:
     from caravan.curate.index import find_indexes
+    from caravan.curate.toxicity import ToxicityStep
+
+    find_indexes(config, ctx)
+    if located := _located(config, ctx).toxicity:
+        ToxicityStep(located, ctx.languages)
+
+
+def _read_first(source: Source, ctx: StageContext) -> None:
+    """Read the first rows of the first file of a source."""
     from caravan.curate.pair_readers import read_pairs
     from caravan.curate.readers import read_documents
     from caravan.curate.rows import BrokenFileError, Damage
     from caravan.curate.shards import files_of
 
-    faults: list[CaravanError] = []
+    if isinstance(source, SampleText):
+        return
+    shard = files_of(source, ctx)[0]
+    damage = Damage(shard.name)
+    read = read_pairs(shard, damage, ctx.languages) if shard.holds_pairs else read_documents(shard, damage)
     try:
-        _need_libraries()
-        find_indexes(config, ctx)
-    except CaravanError as error:
-        faults.append(error)
-    for source in config.sources:
-        if isinstance(source, SampleText):
-            continue
-        try:
-            shard = files_of(source, ctx)[0]
-            damage = Damage(shard.name)
-            read = read_pairs(shard, damage, ctx.languages) if shard.holds_pairs else read_documents(shard, damage)
-            next(read, None)
-        except BrokenFileError as error:
-            faults.append(DataError("the file cannot be read", where=shard.name, got=error, fix="repair or remove it"))
-        except CaravanError as error:
-            faults.append(error)
-    return faults
+        next(read, None)
+    except BrokenFileError as error:
+        raise DataError("the file cannot be read", where=shard.name, got=error, fix="repair or remove it") from error
 
 
 def _need_libraries() -> None:
     for module, package in LIBRARIES.items():
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(package, "data", needed_for="curation")
+
+
+def _located(config: CurateConfig, ctx: StageContext) -> CurateConfig:
+    """The same with lists of words by their full paths: steps are built in other processes."""
+    if config.toxicity is None:
+        return config
+    lists = config.toxicity.model_copy(update={"lists": ctx.full(config.toxicity.lists)})
+    return config.model_copy(update={"toxicity": lists})
 
 
 def _forget_other_input(now: list[Any], out: Path) -> None:
@@ -101,13 +125,13 @@ def _forget_other_input(now: list[Any], out: Path) -> None:
     write_json(plan_file, now)
 
 
-def _write_report(judged: list[Path], out: Path) -> None:
+def _write_report(judged: list[Path], config: CurateConfig, out: Path) -> None:
     """Write what was kept, dropped and unreadable; `report.json` comes last and ends the stage."""
-    from caravan.curate.judge import STEPS, read_damage
+    from caravan.curate.judge import read_damage, step_names
     from caravan.curate.report import page, summarise
 
     broken_rows, broken = read_damage(judged)
-    summary = summarise(out, [*STEPS, "duplicates"], broken_rows, broken)
+    summary = summarise(out, [*step_names(config), "duplicates"], broken_rows, broken)
     write_json(out / "broken.json", [entry._asdict() for entry in broken])
     write_text(out / "report.html", page(summary, broken))
     documents, pairs = summary["documents"], summary["pairs"]

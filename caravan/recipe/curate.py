@@ -24,6 +24,7 @@ from caravan.recipe.limits import OTHER, ByLanguage, LimitsFile, RuleLimits, kno
 from caravan.recipe.pairs import PairLimits, PairSource
 from caravan.recipe.privacy import PrivacyConfig
 from caravan.recipe.samples import SamplesConfig
+from caravan.recipe.toxicity import ToxicityConfig
 
 
 class SampleText(Section):
@@ -162,6 +163,7 @@ class CurateConfig(Section):
     )
     overrides: ByLanguage = Field({}, description="by language: limits that hold whatever `limits` and `rules` say")
     repairs: RepairConfig = Field(default_factory=RepairConfig, description="line repairs of what the rules let pass")
+    toxicity: ToxicityConfig | None = Field(None, description="lists of words that text should not be full of")
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig, description="masking of personal data")
     duplicates: DuplicateConfig = Field(default_factory=DuplicateConfig, description="deduplication")
     pairs: PairLimits = Field(default_factory=PairLimits, description="checks of parallel pairs")

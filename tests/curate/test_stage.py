@@ -98,6 +98,23 @@ def test_personal_data_is_masked_before_copies_are_looked_for(tmp_path: Path, cu
     assert (pair["source_text"], pair["masked"]) == ("meine Adresse ist <EMAIL>", "email 2")
 
 
+def test_text_full_of_listed_words_goes(tmp_path: Path, curate: Curate) -> None:
+    good = sentences(3)
+    write_jsonl(tmp_path / "a.jsonl", [good[0], f"{good[1]} Darn baker!"])
+    (tmp_path / "lists").mkdir()
+    toxicity = {"lists": "lists/{language}.txt", "max_count": 0}
+    config = configuration({"path": "a.jsonl", "language": "en"}, toxicity=toxicity)
+    assert [fault.problem for fault in check(config, context(tmp_path))] == ["there is no list of words"]
+    (tmp_path / "lists" / "en.txt").write_text("darn baker\n")
+    assert check(config, context(tmp_path)) == []
+    curate({"path": "a.jsonl", "language": "en"}, toxicity=toxicity)
+    assert [row["text"] for row in rows(tmp_path / "out", "kept")] == [good[0]]
+    (gone,) = rows(tmp_path / "out", "rejected")
+    assert (gone["step"], gone["reason"], gone["value"]) == ("toxicity", "listed words", 1)
+    stages = read_json(tmp_path / "out" / "report.json")["documents"]["stages"]
+    assert [entry["step"] for entry in stages][-2:] == ["toxicity", "duplicates"]
+
+
 def test_parallel_text_is_written_by_pair_of_languages_without_copies(tmp_path: Path, curate: Curate) -> None:
     write_parquet(
         tmp_path / "wide.parquet", en=["tea", "bread", "milk"], de=["Tee", "Brot", ""], zh=["茶", "面包", "牛奶"]
