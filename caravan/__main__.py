@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 # Before any library that starts threads: with one busy core, threads that spin make two slower than one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,6 +25,9 @@ from caravan.core.errors import CaravanError
 from caravan.core.log import console, setup_logging
 from caravan.core.memory import keep_freed_memory
 
+if TYPE_CHECKING:
+    from caravan.recipe.curate import TextSource
+
 app = typer.Typer(
     name="caravan",
     help="Give an open language model new languages, ears and eyes: from raw text to an assistant on a laptop.",
@@ -33,6 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 out = Console()
+
+curate = typer.Typer(help="What curation learns from trusted text.", no_args_is_help=True)
+app.add_typer(curate, name="curate")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe file (YAML)")]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[STAGE ...] [key=value ...]")]
@@ -147,6 +153,59 @@ def serve(
     given = [f"{key}={value}" for key, value in {"host": host, "port": port}.items() if value is not None]
     config = load_section(ServeConfig, [*(settings or []), *given])
     run_server(model, config, mmproj=mmproj, ready_file=ready_file)
+
+
+Texts = Annotated[
+    list[str],
+    typer.Argument(metavar="TEXT...", help="Parquet, JSONL, text or web archives; `{language}` stands for each"),
+]
+Column = Annotated[str, typer.Option(help="column or JSON field of the text")]
+LanguageColumn = Annotated[str | None, typer.Option(help="column of each text's language")]
+Languages = Annotated[str | None, typer.Option(help="languages wanted, as en,de; default: all 18")]
+
+
+def text_sources(paths: list[str], column: str, language_column: str | None) -> list[TextSource]:
+    """Text named on the command line, as sources of a recipe."""
+    from caravan.recipe.curate import TextSource
+    from caravan.recipe.load import from_options
+
+    columns = {"text": column, "language": language_column}
+    return [from_options(TextSource, {"path": path, "columns": columns}) for path in paths]
+
+
+def wanted_languages(names: str | None) -> list[str]:
+    """Languages named on the command line, separated by commas."""
+    from caravan.records import LANGUAGES
+
+    return [name.strip() for name in names.split(",")] if names else list(LANGUAGES)
+
+
+@curate.command()
+def calibrate(
+    text: Texts,
+    output: Annotated[Path, typer.Option("--output", "-o", help="YAML file for `curate.limits` of a recipe")],
+    loss: Annotated[float | None, typer.Option(help="share of the text that all rules may drop; default: 0.01")] = None,
+    text_column: Column = "text",
+    language_column: LanguageColumn = None,
+    languages: Languages = None,
+    most: Annotated[int | None, typer.Option(help="most texts of a language that are measured")] = None,
+    least: Annotated[int | None, typer.Option(help="a language with fewer texts is left out")] = None,
+) -> None:
+    """Propose limits of the rules by language from trusted text, for `curate.limits` of a recipe."""
+    from caravan.curate.stage import need_libraries
+    from caravan.recipe.calibration import Calibration
+    from caravan.recipe.load import from_options
+
+    need_libraries()
+    config = from_options(Calibration, {"loss": loss, "most": most, "least": least})
+    sources = text_sources(text, text_column, language_column)
+    from caravan.curate.calibrate import draw, propose_all, show, write_limits
+
+    samples = draw(sources, wanted_languages(languages), config.most)
+    proposals = propose_all(samples, config, every=languages is not None)
+    write_limits(proposals, config, output)
+    show(proposals, out)
+    console.print(f"[green]✓[/] {output}", highlight=False)
 
 
 @app.command()

@@ -72,3 +72,13 @@ def test_road_schema_and_doctor_speak(tmp_path: Path) -> None:
     doctor = caravan("doctor", cwd=tmp_path).stdout
     assert "cores" in doctor
     assert "torch" in doctor
+
+
+def test_calibration_writes_nothing_where_something_is_wrong(tmp_path: Path) -> None:
+    done = caravan("curate", "calibrate", "nowhere/*.txt", "-o", "limits.yaml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no file matches" in done.stderr
+    done = caravan("curate", "calibrate", "a.txt", "-o", "limits.yaml", "--loss", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--loss" in done.stderr
+    assert list(tmp_path.iterdir()) == []

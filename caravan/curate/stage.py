@@ -29,7 +29,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
         DataError: no text at all, nothing kept, a file that cannot be read (`broken: fail`), or a missing column.
         MissingDependencyError: an optional library is not installed.
     """
-    _need_libraries()
+    need_libraries()
     from caravan.curate.duplicates import find_duplicates
     from caravan.curate.index import find_indexes, finish_index
     from caravan.curate.judge import judge_shards
@@ -63,7 +63,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
 
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
     """See that libraries, indexes and lists of words are there, and read the first rows of each source."""
-    probes: list[Callable[[], None]] = [_need_libraries, functools.partial(_find_others, config, ctx)]
+    probes: list[Callable[[], None]] = [need_libraries, functools.partial(_find_others, config, ctx)]
     probes += [functools.partial(_read_first, source, ctx) for source in config.sources]
     faults: list[CaravanError] = []
     for probe in probes:
@@ -101,7 +101,12 @@ def _read_first(source: Source, ctx: StageContext) -> None:
         raise DataError("the file cannot be read", where=shard.name, got=error, fix="repair or remove it") from error
 
 
-def _need_libraries() -> None:
+def need_libraries() -> None:
+    """See that what curation stands on is installed.
+
+    Raises:
+        MissingDependencyError: one of its libraries is not.
+    """
     for module, package in LIBRARIES.items():
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(package, "data", needed_for="curation")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from caravan.core.errors import RecipeError
+from caravan.core.errors import RecipeError, UsageError
 from caravan.recipe.recipe import Recipe
 
 Location = tuple[str | int, ...]
@@ -119,6 +119,25 @@ def load_section(kind: type[S], overrides: Sequence[str]) -> S:
     except ValidationError as error:
         source = Source(Path("command line"), "")
         raise combine([_fault(item, source, given, kind) for item in error.errors()]) from None
+
+
+def from_options(kind: type[S], given: Mapping[str, Any]) -> S:
+    """A section from options of the command line, None where one was not given.
+
+    Raises:
+        UsageError: a value that the section refuses.
+    """
+    try:
+        return kind.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            "a wrong value",
+            where=f"command line, --{str(first['loc'][0]).replace('_', '-')}",
+            expected=first["msg"].removeprefix("Input should be ").removeprefix("Value error, "),
+            got=first["input"],
+            fix="`--help` tells the meaning of every option",
+        ) from None
 
 
 def apply_override(value: dict[str, Any], override: str) -> Location:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from caravan.core.errors import RecipeError
-from caravan.recipe.load import apply_override, load_recipe
+from caravan.core.errors import RecipeError, UsageError
+from caravan.recipe.calibration import Calibration
+from caravan.recipe.load import apply_override, from_options, load_recipe
 from caravan.recipe.recipe import Recipe
 from caravan.recipe.train import StackConfig
 from caravan.road import ROAD, resolved
@@ -117,3 +118,14 @@ def test_an_average_that_does_not_divide_the_stack_is_refused() -> None:
     with pytest.raises(ValidationError, match="average that divides the stack: 25 is no multiple of 4"):
         StackConfig(stack=25, average=4)
     assert StackConfig(stack=25, average=5).average == 5
+
+
+def test_options_that_were_not_given_keep_their_defaults() -> None:
+    assert from_options(Calibration, {"loss": None, "most": 9}) == Calibration(most=9)
+
+
+def test_a_wrong_option_is_named_as_it_was_typed() -> None:
+    with pytest.raises(UsageError, match="less than or equal to 0.1") as caught:
+        from_options(Calibration, {"loss": 2.0})
+    assert caught.value.where == "command line, --loss"
+    assert caught.value.exit_code == 2
