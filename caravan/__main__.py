@@ -112,11 +112,31 @@ def schema() -> None:
 
 
 @app.command()
-def inspect(path: Annotated[Path, typer.Argument(help="an artifact or a run folder")]) -> None:
-    """Say what an artifact holds, in words, with a sample of it."""
-    from caravan.inspection import describe
+def inspect(
+    path: Annotated[Path, typer.Argument(help="an artifact or a run folder")],
+    reason: Annotated[str | None, typer.Option(help="of a corpus: text dropped for this reason")] = None,
+    step: Annotated[str | None, typer.Option(help="... by this step")] = None,
+    language: Annotated[str | None, typer.Option(help="... in this language; de-en: pairs of these two")] = None,
+    kept: Annotated[bool, typer.Option("--kept", help="text that was kept instead")] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="parallel pairs instead of documents")] = False,
+    count: Annotated[
+        int | None, typer.Option("-n", min=1, help="so many of each reason; kept: of each language; default: 5")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines with whole texts")] = False,
+) -> None:
+    """Say what an artifact holds, in words, with a sample of it; of a corpus, show what was dropped and why.
 
-    describe(path, out)
+    `caravan inspect runs/x/curate --reason symbols --language de -n 10`
+    """
+    from caravan.inspection import describe, show_rows
+
+    if not (reason or step or language or kept or pairs or count or as_json):
+        describe(path, out)
+        return
+    from caravan.curate.browse import Choice
+
+    choice = Choice(reason, step, language, kept, pairs or "-" in (language or ""))
+    show_rows(path, choice, count or 5, out, as_json=as_json)
 
 
 @app.command()

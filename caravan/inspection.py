@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as ds
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from caravan.core.artifact import MANIFEST, Artifact
 from caravan.core.errors import ArtifactError
@@ -19,8 +20,12 @@ from caravan.records import TextPart, dialogue_from_row
 from caravan.report import targets_table
 from caravan.road import ROAD
 
-SAMPLE = 3
-WIDTH = 100
+if TYPE_CHECKING:
+    from caravan.curate.browse import Choice
+
+SAMPLE, MOST = 3, 40
+WIDTH, LONG = 100, 240
+JUSTIFIED: dict[str, JustifyMethod] = {"value": "right"}
 
 
 def describe(path: Path, out: Console) -> None:
@@ -71,22 +76,64 @@ def _counts(counts: dict[str, Any], out: Console) -> None:
 
 
 def _corpus(path: Path, out: Console) -> None:
-    table = Table("language", "kept text", title="a sample of what was kept")
-    for folder in sorted((path / "kept").iterdir()):
-        for row in ds.dataset(folder).head(1).to_pylist():
-            table.add_row(folder.name, escape(row["text"][:WIDTH]))
-    out.print(table)
-    rejected = path / "rejected"
-    if not rejected.is_dir() or not any(rejected.iterdir()):
-        return
-    table = Table("step", "reason", "figure", "rejected text", title="a sample of what was dropped, by reason")
-    seen: dict[str, int] = {}
-    for batch in ds.dataset(rejected).to_batches(columns=["step", "reason", "value", "text"]):
-        for row in batch.to_pylist():
-            seen[row["reason"]] = seen.get(row["reason"], 0) + 1
-            if seen[row["reason"]] <= SAMPLE:
-                table.add_row(row["step"], row["reason"], f"{row['value']}", escape(row["text"][:WIDTH]))
-    out.print(table)
+    from caravan.curate.browse import Choice, sample
+
+    for choice in (Choice(kept=True), Choice(), Choice(pairs=True, kept=True), Choice(pairs=True)):
+        if choice.there(path) and (rows := sample(path, choice, 1 if choice.kept else SAMPLE)):
+            out.print(_rows_table(rows[:MOST], choice, WIDTH))
+
+
+def show_rows(path: Path, choice: Choice, count: int, out: Console, *, as_json: bool = False) -> None:
+    """Print rows of a corpus that were kept or dropped: a table, in a pipe a line each, or JSON lines with whole texts.
+
+    Args:
+        path: a corpus, or a run folder with one.
+        count: as `sample` takes it.
+
+    Raises:
+        ArtifactError: no corpus.
+        UsageError: nothing is there for the reason, step or language named.
+    """
+    from caravan.curate.browse import sample
+
+    inner = [path / "curate", path / "curate.partial"]
+    folder = next((one for one in inner if one.is_dir()), path)
+    rows = sample(folder, choice, count)
+    if as_json:
+        made = {"bytes", "text", "language"} if choice.pairs else {"bytes"}
+        for row in rows:
+            told = {name: value for name, value in row.items() if value is not None and name not in made}
+            print(json.dumps(told, ensure_ascii=False))
+    elif out.is_terminal:
+        out.print(_rows_table(rows, choice, LONG))
+    else:
+        for row in rows:
+            print(*(_cell(row, name, LONG) for name in _columns(choice)), sep="\t")
+
+
+def _columns(choice: Choice) -> list[str]:
+    return ["language", "id", "text"] if choice.kept else ["step", "reason", "value", "language", "id", "text"]
+
+
+def _rows_table(rows: list[dict[str, Any]], choice: Choice, width: int) -> Table:
+    table = Table(title=f"a sample of the {choice.table} that were {'kept' if choice.kept else 'dropped'}")
+    for name in _columns(choice):
+        table.add_column({"value": "figure"}.get(name, name), overflow="fold", justify=JUSTIFIED.get(name, "left"))
+    for row in rows:
+        table.add_row(*(Text(_cell(row, name, width)) for name in _columns(choice)))
+    return table
+
+
+def _cell(row: dict[str, Any], name: str, width: int) -> str:
+    """A value on one line, long ones cut; what cannot be seen, and might steer a terminal, by its code."""
+    value = row[name]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if name == "id" and row["duplicate_of"]:
+        value = f"{value} = {row['duplicate_of']}"
+    words = " ".join(str(value or "")[: 2 * width].split())
+    words = words if len(words) <= width else f"{words[: width - 1]}…"
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in words)
 
 
 def _dialogues(path: Path, out: Console) -> None:

@@ -134,9 +134,9 @@ class LanguageStep:
         return verdict_of(self.REASONS, first, values, {"language": pa.array(languages.tolist(), pa.string())})
 
     def _guess(self, texts: pa.Array, known: npt.NDArray[np.bool_], languages: Names) -> tuple[Names, Shares]:
-        """The guess where it could change anything, elsewhere what is stated."""
+        """The guess and its probability where it could change anything; elsewhere what is stated, which counts as 1."""
         long = pc.utf8_length(texts).to_numpy(zero_copy_only=False) >= self.rule.contradiction_characters
         worth = ~known | (long & np.isin(languages, list(self.wanted)))
-        found, values = languages.astype(object), np.full(len(known), np.nan)
+        found, values = languages.astype(object), np.ones(len(known))
         found[worth], values[worth] = self.identifier.identify(texts.filter(pa.array(worth)))
         return found.astype(np.str_), values

@@ -66,7 +66,8 @@ SETTLED = f"""
            CASE WHEN uneven OR repeated THEN '{PairStep.name}' WHEN copied THEN '{DUPLICATES}' ELSE step END AS step,
            CASE WHEN uneven THEN '{LENGTHS}' WHEN copied THEN '{EXACT}' WHEN repeated THEN '{REPEATED}'
                 ELSE reason END AS reason,
-           CASE WHEN uneven THEN ratio WHEN repeated THEN greatest(place_a, place_b) ELSE value END AS value
+           CASE WHEN uneven THEN ratio WHEN copied THEN 1 WHEN repeated THEN greatest(place_a, place_b)
+                ELSE value END AS value
     FROM placed ORDER BY {BOTH}, key
 """
 LANGUAGE_PAIRS = f"SELECT DISTINCT {BOTH} FROM settled WHERE reason IS NULL ORDER BY ALL"

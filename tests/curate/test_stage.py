@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -113,6 +114,32 @@ def test_text_full_of_listed_words_goes(tmp_path: Path, curate: Curate) -> None:
     assert (gone["step"], gone["reason"], gone["value"]) == ("toxicity", "listed words", 1)
     stages = read_json(tmp_path / "out" / "report.json")["documents"]["stages"]
     assert [entry["step"] for entry in stages][-2:] == ["toxicity", "duplicates"]
+
+
+def test_whatever_goes_has_a_reason_and_the_figure_that_caused_it(tmp_path: Path, curate: Curate) -> None:
+    good = sentences(9)
+    mixed = "\n".join([GERMAN, GERMAN.lower(), *good[:2]])
+    stated = [("sv", good[0]), ("de", good[1]), ("en", f"{good[2]}\n{mixed}"), ("zh", CHINESE), ("en", good[3])]
+    stated += [("en", good[3]), ("en", f"{good[3]} Once more."), ("en", "#*|" * 20), ("en", f"{good[4]} Darn baker!")]
+    unknown = ["Karavanen bär brev från stad till stad.", "12 34", "https://example.com/of/a/page", "tea"]
+    languages, texts = zip(*stated, *((None, text) for text in unknown), strict=True)
+    write_parquet(tmp_path / "a.parquet", text=list(texts), language=list(languages))
+    pairs = [("tea", ""), ("...", "!!!"), (good[0], good[0]), ("tea", "Tee"), ("tea", "Tee"), ("tea", "Der Tee")]
+    pairs += [("from 1984 to 1999", "von 1123 bis 2467"), (good[5], good[6]), ("tea", "Tee " * 40)]
+    write_parquet(tmp_path / "p.parquet", en=[en for en, _ in pairs], de=[de for _, de in pairs])
+    (tmp_path / "en.txt").write_text("darn baker\n")
+    curate(
+        {"path": "a.parquet", "columns": {"text": "text", "language": "language"}},
+        {"pairs": "p.parquet"},
+        language={"min_line_share": 0.6, "chinese": "traditional", "line_characters": 20},
+        toxicity={"lists": "en.txt"},
+        pairs={"max_repeats": 1},
+    )
+    gone = [*rows(tmp_path / "out", "rejected"), *rows(tmp_path / "out", "rejected_pairs")]
+    assert {row["step"] for row in gone} >= {"language", "chinese", "rules", "toxicity", "pair", "duplicates"}
+    assert len({row["reason"] for row in gone}) >= 12
+    told = [row for row in gone if not (row["step"] and row["reason"] and math.isfinite(row["value"]))]
+    assert told == []
 
 
 def test_parallel_text_is_written_by_pair_of_languages_without_copies(tmp_path: Path, curate: Curate) -> None:
