@@ -24,8 +24,9 @@ BLANKS = (0x09, 0x0D, 0x0B, 0x0C, 0x85)
 REPLACEMENT = 0xFFFD
 # Unicode calls these punctuation; in prose they are as rare as the symbols.
 MARKS = tuple(map(ord, "#*@%&\\_"))
-# What a character may be in a line, as bits: one that begins an item, that ends a sentence, that may follow its end.
-BULLET, ENDING, CLOSING = 1, 2, 4
+# What a character may be in a line, as bits: one that begins an item, that ends a sentence, that may follow its end,
+# and a letter of either case.
+BULLET, ENDING, CLOSING, SMALL, CAPITAL = 1, 2, 4, 8, 16
 BULLETS = "-*•‣◦·●○■□▪▫▶►"
 ENDINGS = ".!?…。！？．｡؟۔։।॥‼⁇⁈⁉"
 QUOTES = "\"'"
@@ -58,12 +59,14 @@ def kinds() -> npt.NDArray[np.uint8]:
 
 @functools.cache
 def marks() -> npt.NDArray[np.uint8]:
-    """BULLET, ENDING and CLOSING of each code point below TABLE_SIZE."""
+    """BULLET, ENDING, CLOSING, SMALL and CAPITAL of each code point below TABLE_SIZE."""
     table = np.zeros(TABLE_SIZE, np.uint8)
     table[list(map(ord, BULLETS))] |= BULLET
     table[list(map(ord, ENDINGS))] |= ENDING
-    closes = [unicodedata.category(chr(point)) in ("Pe", "Pf", "Pi") for point in range(TABLE_SIZE)]
-    table[closes] |= CLOSING
+    categories = np.array([unicodedata.category(chr(point)) for point in range(TABLE_SIZE)])
+    table[np.isin(categories, ["Pe", "Pf", "Pi"])] |= CLOSING
+    table[categories == "Ll"] |= SMALL
+    table[categories == "Lu"] |= CAPITAL
     table[list(map(ord, QUOTES))] |= CLOSING
     return table
 

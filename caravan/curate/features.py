@@ -39,16 +39,17 @@ from caravan.curate.stopwords import count_stop_words, stop_table
 TEXT_FEATURES = (
     "characters", "words", "broken", "invisible", "letters", "digits", "dates", "urls", "symbols", "punctuation",
     "blanks", "brackets", "placeholders", "longest_word", "mean_word", "alphabetic_words", "stop_words", "hashes",
-    "ellipses", "fragment",
+    "ellipses", "commas", "fragment",
 )  # fmt: skip
 FEATURES = (*TEXT_FEATURES, *LINE_FEATURES, *NGRAM_FEATURES)
 FRAGMENT, LINES, NGRAMS = len(TEXT_FEATURES) - 1, len(TEXT_FEATURES), len(TEXT_FEATURES) + len(LINE_FEATURES)
 MIN_WORDS = 10
 Row = npt.NDArray[np.float64]
 HASH, CURLY = 0x23, (0x7B, 0x7D)
+COMMA, OTHER_COMMAS = 0x2C, tuple(map(ord, "，、،"))
 LOREM = np.array(list(map(ord, "lorem ipsum")), np.uint32)
 # What `_survey` counts.
-TOKENS, ALPHABETIC, LONGEST, URLS, HASHES, ELLIPSES, BRACKETS, PLACEHOLDERS = range(KINDS, KINDS + 8)
+TOKENS, ALPHABETIC, LONGEST, URLS, HASHES, ELLIPSES, COMMAS, BRACKETS, PLACEHOLDERS = range(KINDS, KINDS + 9)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ def _survey(points: Points, kinds: Kinds, count: int, breaks: Lengths, many: int
                 url = i - 2
             elif point == ELLIPSIS:
                 tally[ELLIPSES] += i == 0 or points[i - 1] != ELLIPSIS
+            elif point == COMMA or point in OTHER_COMMAS:
+                tally[COMMAS] += 1
             else:
                 tally[BRACKETS] += point in CURLY
         elif kind == SYMBOL:
@@ -156,6 +159,7 @@ def _fill(
         np.nan if few or stops < 0 else (stops / unit if unit > 1 else stops) / units,
         np.nan if few else tally[HASHES] / units,
         np.nan if few else tally[ELLIPSES] / units,
+        np.nan if few else tally[COMMAS] / units,
     )
     for k, value in enumerate(values):
         out[k] = value

@@ -6,7 +6,19 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from caravan.curate.characters import BULLET, CLOSING, ENDING, INVISIBLE, NEWLINE, PUNCTUATION, SPACE, TABLE_SIZE
+from caravan.curate.characters import (
+    BULLET,
+    CAPITAL,
+    CLOSING,
+    DIGIT,
+    ENDING,
+    INVISIBLE,
+    NEWLINE,
+    PUNCTUATION,
+    SMALL,
+    SPACE,
+    TABLE_SIZE,
+)
 from caravan.curate.kernels import (
     FNV_PRIME,
     GOLDEN,
@@ -22,10 +34,11 @@ from caravan.curate.kernels import (
 )
 
 LINE_FEATURES = (
-    "sentences", "line_characters", "short_lines", "bullet_lines", "ellipsis_lines", "ended_lines", "javascript_lines",
-    "repeated_lines", "repeated_line_characters", "repeated_paragraphs", "repeated_paragraph_characters",
+    "sentences", "small_starts", "line_characters", "short_lines", "bullet_lines", "ellipsis_lines", "ended_lines",
+    "javascript_lines", "repeated_lines", "repeated_line_characters", "repeated_paragraphs",
+    "repeated_paragraph_characters",
 )  # fmt: skip
-MIN_LINES = 3
+MIN_LINES, MIN_STARTS = 3, 5
 ELLIPSIS, FULL_STOP = 0x2026, 0x2E
 WIDE = 0x3000  # from here on, punctuation of scripts without spaces
 JAVASCRIPT = np.array(list(map(ord, "javascript")), np.uint32)
@@ -77,19 +90,42 @@ def _ellipsis_at(points: Points, k: int) -> bool:
     )
 
 
+@njit(inline="always")
+def _case_after(points: Points, kinds: Kinds, start: int, count: int, marks: Kinds) -> int:
+    """SMALL or CAPITAL for the first letter from a place on, blanks and punctuation before it left out; 0 for none."""
+    k = start
+    while k < count and (kinds[k] == SPACE or kinds[k] == NEWLINE or kinds[k] == PUNCTUATION):
+        k += 1
+    return mark_of(points[k], marks) & (SMALL | CAPITAL) if k < count else 0
+
+
 @njit(nogil=True, cache=True)
-def count_sentences(points: Points, kinds: Kinds, count: int, breaks: Lengths, many: int, marks: Kinds) -> int:
-    """Ends of sentences: punctuation that ends one, and after it a blank or the end, or a character that needs none."""
-    total = 0
+def count_sentences(
+    points: Points, kinds: Kinds, count: int, breaks: Lengths, many: int, marks: Kinds
+) -> tuple[int, float]:
+    """Ends of sentences: punctuation that ends one, and after it a blank or the end, or a character that needs none.
+
+    Returns:
+        how many, and after which share of them a small letter comes: of those by a single sign that a letter of either
+        case comes after, and that stand for no number as in `1. `; NaN for few.
+    """
+    total, small, capital = 0, 0, 0
     for b in range(many):
         i = int(breaks[b])
         if kinds[i] == PUNCTUATION and mark_of(points[i], marks) & ENDING:
+            if i and mark_of(points[i - 1], marks) & ENDING:
+                continue
             k = i + 1
+            single = True
             while k < count and mark_of(points[k], marks) & (CLOSING | ENDING):
+                single &= not mark_of(points[k], marks) & ENDING
                 k += 1
-            ends = k == count or kinds[k] == SPACE or kinds[k] == NEWLINE or points[i] >= WIDE
-            total += ends and (i == 0 or not mark_of(points[i - 1], marks) & ENDING)
-    return total
+            if k == count or kinds[k] == SPACE or kinds[k] == NEWLINE or points[i] >= WIDE:
+                total += 1
+                if single and i and kinds[i - 1] != DIGIT:
+                    case = _case_after(points, kinds, k, count, marks)
+                    small, capital = small + (case == SMALL), capital + (case == CAPITAL)
+    return total, small / (small + capital) if small + capital >= MIN_STARTS else np.nan
 
 
 @njit(nogil=True, cache=True)
@@ -184,7 +220,7 @@ def line_shares(
         short: characters up to which a line is short.
         firsts, lasts, lengths, begins, hashes, table: scratch space, as long as the text and a little more.
     """
-    out[0] = count_sentences(points, kinds, count, breaks, many, marks)
+    out[0], out[1] = count_sentences(points, kinds, count, breaks, many, marks)
     lines, scripts = _split_lines(points, kinds, count, breaks, many, firsts, lasts, lengths, begins)
     bullets, ellipses, ended, shorts = 0, 0, 0, 0
     for line in range(lines):
@@ -194,15 +230,15 @@ def line_shares(
         ended += not ellipsis and mark_of(points[k], marks) & ENDING > 0
         shorts += lengths[line] <= short
         bullets += mark_of(points[firsts[line]], marks) & BULLET > 0
-    out[1] = lengths[:lines].sum() / max(1, lines)
+    out[2] = lengths[:lines].sum() / max(1, lines)
     for k, some in enumerate((shorts, bullets, ellipses, ended, scripts)):
-        out[2 + k] = some / lines if lines >= MIN_LINES else np.nan
-    out[7:] = 0
+        out[3 + k] = some / lines if lines >= MIN_LINES else np.nan
+    out[8:] = 0
     if lines > 1:
         _hash_lines(points, kinds, lines, firsts, lasts, lengths, hashes, table)
-        out[7], out[8] = repeated(hashes, lengths, lines, table)
+        out[8], out[9] = repeated(hashes, lengths, lines, table)
         paragraphs = _fold(lines, begins, hashes, lengths)
-        out[9], out[10] = repeated(hashes, lengths, paragraphs, table)
+        out[10], out[11] = repeated(hashes, lengths, paragraphs, table)
 
 
 @njit(nogil=True, cache=True)

@@ -33,6 +33,10 @@ class RuleLimits(Section):
     min_words: NonNegativeFloat = Field(0, description="fewest words")
     max_words: PositiveInt = Field(200_000, description="most words")
     min_sentences: NonNegativeInt = Field(0, description="fewest ends of sentences")
+    max_small_starts: Share = Field(
+        1,
+        description="share of ends of sentences before a letter with case that are before a small one, from five on",
+    )
     min_fragment: NonNegativeFloat = Field(0, description="fewest words of a text in which no sentence ends")
 
     max_broken: Share = Field(0.02, description="replacement characters and mojibake")
@@ -58,6 +62,7 @@ class RuleLimits(Section):
     )
     max_hashes: NonNegativeFloat = Field(1.0, description="# signs for each word, from ten words on")
     max_ellipses: NonNegativeFloat = Field(0.2, description="ellipses for each word, from ten words on")
+    max_commas: NonNegativeFloat = Field(0.7, description="commas for each word, from ten words on")
 
     min_line_characters: NonNegativeFloat = Field(0, description="least mean of visible characters in a line")
     max_line_characters: PositiveInt = Field(1_000_000, description="greatest mean of visible characters in a line")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ PIECES = (
     "the", "and", "Cat", "dog.", "lorem ipsum", "Lorem Ipsum dolor", "javascript", "JavaScript;", "12", "7", "x" * 40,
     "2024-01-31", "31.01.24", "1/2/2024", "12:30", "9:05:59", "2024年1月31日", "3월 5일", "https://a.example/x?y=1",
     "…", "...", "....", "!?", "。", "！", "»", '"', ")", "'", "’", "(", "- ", "• ", "* ", "#", "##", "{", "}", "|",
+    ", ", "、", "ab. ", "cd. ", "Ab. ", "É! ", "ef? ",
     "\n", "\n", "\n\n", " \n", " ", " ", "  ", "\t", "\u2028", "\r\n", "\u200b", "\u00ad", "\ufffd",
     "一个", "可以", "的", "を", "กา", "ที่", "한국", "שלום", "مرحبا", "😀", "𠀀", "İ", "ß",
     "Ã¼", "Ã¤Ã¶", "â€œ", "Ç’", "é »", "a b c a b c a b c a b c",
@@ -77,14 +79,30 @@ def dates(text: str, kind: str) -> int:
 
 
 def sentences(text: str) -> int:
+    return len(sentence_ends(text))
+
+
+def small_starts(text: str) -> float:
+    """Share of small letters among those that come after ends of sentences."""
+    kind, cases = coded(text), []
+    for start, end in sentence_ends(text):
+        if not any(c in ENDINGS for c in text[start + 1 : end]) and start and kind[start - 1] != "D":
+            first = re.compile("[SNP]*").match(kind, end).end()  # type: ignore[union-attr]
+            cases.append(unicodedata.category(text[first]) if first < len(text) else "")
+    small, capital = cases.count("Ll"), cases.count("Lu")
+    return small / (small + capital) if small + capital >= 5 else math.nan
+
+
+def sentence_ends(text: str) -> list[tuple[int, int]]:
+    """Where the punctuation of each starts, and where what closes it ends."""
     closing = marks() & CLOSING
     signs = "".join(
         ("w" if ord(c) >= 0x3000 else "e") if c in ENDINGS else "s" if k in "SN"
         else "c" if ord(c) < TABLE_SIZE and closing[ord(c)] else "x"
         for c, k in zip(text, coded(text), strict=True)
     )  # fmt: skip
-    found = re.finditer(r"(?<![ew])(?=([ew])([ewc]*(s|$)?))", signs)
-    return sum(m.group(1) == "w" or m.group(3) is not None for m in found)
+    found = re.finditer(r"(?<![ew])(?=([ew])([ewc]*)(s|$)?)", signs)
+    return [(m.start(), m.end(2)) for m in found if m.group(1) == "w" or m.group(3) is not None]
 
 
 def text_features(text: str, kind: str, language: str, unit: int) -> dict[str, float]:
@@ -116,6 +134,7 @@ def text_features(text: str, kind: str, language: str, unit: int) -> dict[str, f
         "stop_words": stops(words, language, unit) / units if many and language != "xx" else math.nan,
         "hashes": text.count("#") / units if many else math.nan,
         "ellipses": len(re.findall(r"…+|(?<!\.)\.{3}", text)) / units if many else math.nan,
+        "commas": sum(text.count(c) for c in ",，、،") / units if many else math.nan,
         "fragment": math.nan if sentences(text) else units,
     }
 
@@ -159,6 +178,7 @@ def line_features(text: str, short: int) -> dict[str, float]:
     }
     return {
         "sentences": sentences(text),
+        "small_starts": small_starts(text),
         "line_characters": sum(map(len, lines)) / max(1, len(lines)),
         **{name: sum(values) / len(lines) if len(lines) >= 3 else math.nan for name, values in some.items()},
         **repeats("line", lines),
@@ -245,6 +265,9 @@ def test_a_text_measures_the_same_in_any_company(texts: list[str], unit: int) ->
         ("你好。再见！“走吧。”他说", "sentences", 3.0),
         ("It costs 3.50 at www.example.com", "sentences", 0.0),
         ("Lorem ipsum dolor", "placeholders", 1.0),
+        ("bat, cat, dog, eel, fox, gnu, hen, ibis, jay, kid", "commas", 9 / 10),
+        ("Go. “Now!” he said. It is. and so. 1. here. why? Well... no.", "small_starts", 3 / 6),
+        ("Go. now. So. and. Here.", "small_starts", math.nan),
         ("a bear and the cat or so # # one", "hashes", math.nan),
     ],
 )
