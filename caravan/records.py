@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import io
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -16,6 +18,8 @@ LANGUAGES = (
     "zh", "en", "ru", "es", "fr", "pt", "de", "it", "nl", "pl", "ar", "tr", "he", "ja", "ko", "th", "vi", "id",
 )  # fmt: skip
 ROLES = ("system", "user", "assistant")
+# A stretch of an uncompressed archive, as in the manifests of fairseq's speech_to_text: FILE.tar:OFFSET:LENGTH.
+_STRETCH = re.compile(r"(?P<file>.+\.tar):(?P<start>\d+):(?P<size>\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,32 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An encoded audio clip or image: its bytes, or the path of its file."""
+    """An encoded audio clip or image: its bytes, the path of its file, or `FILE.tar:OFFSET:LENGTH` in an archive."""
 
     bytes: builtins.bytes | None = None
     path: str | None = None
+
+    def open(self) -> BinaryIO:
+        """The encoded bytes as a seekable stream; a file is not read before it is asked for.
+
+        Raises:
+            DataError: neither bytes nor a file that can be read.
+        """
+        if self.bytes is not None:
+            return io.BytesIO(self.bytes)
+        path = self.path or ""
+        try:
+            if stretch := _STRETCH.fullmatch(path):
+                return io.BytesIO(_stretch(stretch["file"], int(stretch["start"]), int(stretch["size"])))
+            return Path(path).open("rb")
+        except (OSError, ValueError) as error:
+            raise DataError(
+                "a media file cannot be read",
+                where=self.path,
+                expected="bytes, the path of a file, or FILE.tar:OFFSET:LENGTH",
+                got=getattr(error, "strerror", None) or error,
+                fix="correct the path in the data",
+            ) from error
 
     def read(self) -> builtins.bytes:
         """The encoded bytes.
@@ -54,16 +80,17 @@ class Media:
         """
         if self.bytes is not None:
             return self.bytes
-        try:
-            return Path(self.path or "").read_bytes()
-        except OSError as error:
-            raise DataError(
-                "a media file cannot be read",
-                where=self.path,
-                expected="bytes, or the path of a file",
-                got=error.strerror,
-                fix="correct the path in the data",
-            ) from error
+        with self.open() as stream:
+            return stream.read()
+
+
+def _stretch(file: str, start: int, size: int) -> bytes:
+    with Path(file).open("rb") as stream:
+        stream.seek(start)
+        data = stream.read(size)
+    if len(data) < size:
+        raise OSError(f"the archive ends {size - len(data)} bytes too early")
+    return data
 
 
 @dataclass(frozen=True, slots=True)

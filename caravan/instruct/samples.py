@@ -8,7 +8,7 @@ from typing import Literal
 from caravan import samples
 from caravan.core.stage import StageContext
 from caravan.instruct.build import asked, audio, image
-from caravan.instruct.tables import Item
+from caravan.instruct.rows import Item
 from caravan.recipe.instruct import SampleSource
 
 SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")

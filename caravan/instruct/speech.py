@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from caravan.core.errors import DataError
 from caravan.core.stage import StageContext
 from caravan.instruct.build import asked, audio, image
-from caravan.instruct.tables import Item, Row, each_row, read_rows
+from caravan.instruct.containers import each_row, read_rows
+from caravan.instruct.rows import Item, Row
 from caravan.media.audio import decode_audio
 from caravan.media.image import decode_image
 from caravan.recipe.instruct import SpeechSource, SpokenPictureSource

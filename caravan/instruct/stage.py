@@ -12,8 +12,9 @@ from caravan.core.files import read_json, write_json
 from caravan.core.log import get_logger
 from caravan.core.progress import track
 from caravan.core.stage import StageContext
+from caravan.instruct.rows import faults_of
 from caravan.recipe.instruct import (
-    ChatSource,
+    DataSource,
     InstructConfig,
     PictureSource,
     SampleSource,
@@ -39,7 +40,7 @@ def items(source: Source, ctx: StageContext, name: str) -> Iterator[Any]:
     Raises:
         DataError: no file, a file that cannot be read, or one without the named columns.
     """
-    from caravan.instruct import chat, pictures, samples, speech
+    from caravan.instruct import formats, pictures, samples, speech
 
     match source:
         case SampleSource():
@@ -50,8 +51,8 @@ def items(source: Source, ctx: StageContext, name: str) -> Iterator[Any]:
             return speech.read(source, ctx, name)
         case SpokenPictureSource():
             return speech.read_spoken_pictures(source, ctx, name)
-        case ChatSource():
-            return chat.read(source, ctx, name)
+        case DataSource():
+            return formats.read(source, ctx, name)
 
 
 def run(config: InstructConfig, ctx: StageContext) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def _write_source(source: Source, name: str, config: InstructConfig, ctx: StageC
                 if config.broken == "stop":
                     raise item
                 broken_rows += 1
-                broken += [_entry(item)] if len(broken) < LISTED else []
+                broken += [_entry(fault) for fault in faults_of(item)] if len(broken) < LISTED else []
                 continue
             split, dialogue = item
             shards[split].add(dialogue)
@@ -140,7 +141,7 @@ def check(config: InstructConfig, ctx: StageContext) -> list[CaravanError]:
             continue
         try:
             first = itertools.islice(items(source, ctx, name_of(number, source)), CHECKED)
-            faults += [item for item in first if isinstance(item, DataError)]
+            faults += [fault for item in first if isinstance(item, DataError) for fault in faults_of(item)]
         except CaravanError as error:
             faults.append(error)
     return faults

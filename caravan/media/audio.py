@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -56,16 +56,16 @@ def decode_audio(data: bytes, *, where: str = "", limits: AudioLimits | None = N
     """
     soundfile, soxr = _libraries()
     limits = limits or AudioLimits()
-    _check_container(data, where)
+    _check_container(data, where, len(data))
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.format not in _FORMATS:
-                raise _undecodable(data, f"its format is {file.format}", where)
+                raise _undecodable(data, len(data), f"its format is {file.format}", where)
             _check_header(file, limits, where)
             rate = int(file.samplerate)
             wave = _read_mono(file, limits, where)
     except soundfile.SoundFileError as error:
-        raise _undecodable(data, getattr(error, "error_string", str(error)), where) from error
+        raise _undecodable(data, len(data), getattr(error, "error_string", str(error)), where) from error
     if not np.isfinite(wave).all():
         raise MediaError(
             "the clip has samples that are not numbers",
@@ -78,6 +78,26 @@ def decode_audio(data: bytes, *, where: str = "", limits: AudioLimits | None = N
     if rate != SAMPLE_RATE:
         wave = soxr.resample(wave, rate, SAMPLE_RATE)
     return levelled(np.clip(wave, -1.0, 1.0).astype(np.float32, copy=False))
+
+
+def probe_audio(stream: BinaryIO, *, where: str = "", limits: AudioLimits | None = None) -> None:
+    """See by its header that a clip can be decoded, without decoding it; the stream must be seekable.
+
+    Raises:
+        MediaError: not one of the accepted formats, cut off as far as the header tells, too short or too long.
+        MissingDependencyError: soundfile or soxr is not installed.
+    """
+    soundfile, _ = _libraries()
+    head, size = stream.read(16), stream.seek(0, io.SEEK_END)
+    _check_container(head, where, size)
+    stream.seek(0)
+    try:
+        with soundfile.SoundFile(stream) as file:
+            if file.format not in _FORMATS:
+                raise _undecodable(head, size, f"its format is {file.format}", where)
+            _check_header(file, limits or AudioLimits(), where)
+    except soundfile.SoundFileError as error:
+        raise _undecodable(head, size, getattr(error, "error_string", str(error)), where) from error
 
 
 def levelled(wave: Wave) -> Wave:
@@ -180,8 +200,8 @@ def _libraries() -> tuple[Any, Any]:
     return soundfile, soxr
 
 
-def _undecodable(data: bytes, reason: str, where: str) -> MediaError:
-    kind = f"{len(data)} bytes that start with {data[:8].hex(' ')}" if data else "nothing"
+def _undecodable(data: bytes, size: int, reason: str, where: str) -> MediaError:
+    kind = f"{size} bytes that start with {data[:8].hex(' ')}" if data else "nothing"
     if data.startswith(b"\x1aE\xdf\xa3"):
         kind = "a WebM or Matroska file"
     elif data[4:8] == b"ftyp":
@@ -195,18 +215,18 @@ def _undecodable(data: bytes, reason: str, where: str) -> MediaError:
     )
 
 
-def _check_container(data: bytes, where: str) -> None:
+def _check_container(head: bytes, where: str, size: int) -> None:
     """A WAV file that is shorter than its header says was cut off; libsndfile would read what is left in silence."""
-    if len(data) < 12 or data[:4] != b"RIFF":
+    if len(head) < 12 or head[:4] != b"RIFF":
         return
-    declared = int.from_bytes(data[4:8], "little") + 8
+    declared = int.from_bytes(head[4:8], "little") + 8
     unknown = declared in (8, 0xFFFFFFFF + 8)  # written by a program that could not seek back
-    if not unknown and declared > len(data) + 1:
+    if not unknown and declared > size + 1:
         raise MediaError(
             "the clip is cut off",
             where=where or None,
             expected=f"{declared} bytes, as its header says",
-            got=f"{len(data)} bytes",
+            got=f"{size} bytes",
             fix="copy or record it again",
         )
 

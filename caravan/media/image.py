@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -38,15 +39,32 @@ def decode_image(data: bytes, *, where: str = "", limits: ImageLimits | None = N
         MissingDependencyError: Pillow is not installed.
     """
     pil = _pillow()
-    limits = limits or ImageLimits()
+    with _opened(io.BytesIO(data), pil, where, limits or ImageLimits()) as image:
+        image.load()
+        picture = _over_white(pil.ImageOps.exif_transpose(image), pil)
+        picture.info.clear()  # profiles and comments would travel on in the next file
+        return picture
+
+
+def probe_image(stream: BinaryIO, *, where: str = "", limits: ImageLimits | None = None) -> None:
+    """See by its header that a picture can be decoded, without decoding it.
+
+    Raises:
+        MediaError: not an accepted format, or larger than the limit.
+        MissingDependencyError: Pillow is not installed.
+    """
+    with _opened(stream, _pillow(), where, limits or ImageLimits()):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(stream: BinaryIO, pil: Any, where: str, limits: ImageLimits) -> Iterator[Image]:
+    """An image of which only the header has been read; what fails meanwhile is a MediaError."""
     try:
-        with pil.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with pil.Image.open(stream, formats=_FORMATS) as image:
             if image.width * image.height > limits.max_pixels:
                 raise _too_large(f"{image.width} x {image.height}", limits, where)
-            image.load()
-            picture = _over_white(pil.ImageOps.exif_transpose(image), pil)
-            picture.info.clear()  # profiles and comments would travel on in the next file
-            return picture
+            yield image
     except (pil.Image.DecompressionBombError, pil.Image.DecompressionBombWarning) as error:
         # Pillow's own words: Image size (400000000 pixels) exceeds limit ...
         got = re.sub(r".*?(\d+ pixels).*", r"\1", str(error))
@@ -56,7 +74,7 @@ def decode_image(data: bytes, *, where: str = "", limits: ImageLimits | None = N
             "the picture cannot be decoded",
             where=where or None,
             expected=f"a whole {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} file",
-            got=_what(data, error, pil),
+            got=_what(stream, error, pil),
             fix="save the picture again as PNG or JPEG",
         ) from error
 
@@ -115,7 +133,9 @@ def _too_large(got: str, limits: ImageLimits, where: str) -> MediaError:
     )
 
 
-def _what(data: bytes, error: Exception, pil: Any) -> str:
-    if isinstance(error, pil.UnidentifiedImageError):
-        return f"{len(data)} bytes that start with {data[:8].hex(' ')}" if data else "nothing"
-    return str(error)
+def _what(stream: BinaryIO, error: Exception, pil: Any) -> str:
+    if not isinstance(error, pil.UnidentifiedImageError):
+        return str(error)
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    return f"{size} bytes that start with {stream.read(8).hex(' ')}" if size else "nothing"

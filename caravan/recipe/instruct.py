@@ -72,30 +72,53 @@ class SpokenPictureSource(Section):
     picture_share: float = Field(0.1, gt=0, lt=1, description="share of the pictures kept for the test")
 
 
-class ChatSource(Section):
-    """Conversations: text, or with clips and pictures at markers in the text."""
+DataFormat = Literal[
+    "auto", "dialogues", "openai", "llasm", "llava", "sharegpt", "alpaca", "aishell", "magicdata", "primewords",
+    "common-voice", "librispeech", "webdataset", "audiofolder", "imagefolder", "table",
+]  # fmt: skip
+Column = Literal["messages", "audio", "image", "text"]
 
-    chat: str = Field(description="JSONL (also .gz) or Parquet files with one conversation a row")
-    messages: str = Field("messages", description="column of the turns: role and content, or from and value")
-    language: str = Field("lang", description="column of the language, or a code such as `en` for all rows")
-    audios: str = Field("audios", description="column of the clips, in the order of their markers")
-    images: str = Field("images", description="column of the pictures, in the order of their markers")
+
+class DataSource(Section):
+    """Conversations, transcribed clips and captioned pictures in the field's formats; media stay where they are."""
+
+    path: str = Field(
+        description="a file, a folder, or a glob of them: JSON, JSONL, Parquet, CSV, TSV, also packed; tar"
+    )
+    format: DataFormat = Field("auto", description="what is in it; auto: by the names of folders, files and columns")
+    media: str | None = Field(None, description="folder of the media; default: the folder of the file that names them")
+    language: str | None = Field(
+        None,
+        description="a code such as `en` for all rows, a column, or `detect`: by the text. "
+        "Default: the column lang, language or locale; corpora know theirs",
+    )
+    columns: dict[Column, str] = Field({}, description="columns that have other names than the usual: {text: sentence}")
     audio_marker: str = Field("<audio>", min_length=1, description="what stands in the text for a clip")
     image_marker: str = Field("<image>", min_length=1, description="what stands in the text for a picture")
+    heard: list[Literal["transcribe", "speech"]] = Field(
+        ["transcribe"], min_length=1, description="what is asked of a clip that has a transcript"
+    )
+    seen: list[Literal["caption", "picture"]] = Field(
+        ["caption"], min_length=1, description="what is asked of a picture that has a caption"
+    )
+    decode: bool = Field(True, description="decode every medium once to its end; false: look at its header alone")
     max_characters: PositiveInt = Field(2_000, description="longer conversations are left out")
     max_messages: PositiveInt = Field(16, description="conversations of more turns are left out")
-    limit: PositiveInt | None = Field(None, description="at most this many conversations for each language")
-    test_share: float = Field(0.01, ge=0, lt=1, description="share of the distinct first questions kept for the test")
+    limit: PositiveInt | None = Field(None, description="at most this many rows of each language")
+    heldout: dict[str, list[str]] = Field({}, description="values of columns kept out of training, such as a speaker")
+    test_share: float = Field(
+        0.01, ge=0, lt=1, description="share of the distinct first questions, or texts, kept for the test"
+    )
 
 
-Source = SampleSource | PictureSource | SpeechSource | SpokenPictureSource | ChatSource
+Source = SampleSource | PictureSource | SpeechSource | SpokenPictureSource | DataSource
 # A source is known by its first key; `spoken_pictures` also has a key `pictures`, so it is asked for first.
 MARKS = {
     "samples": "SampleSource",
     "spoken_pictures": "SpokenPictureSource",
     "pictures": "PictureSource",
     "speech": "SpeechSource",
-    "chat": "ChatSource",
+    "path": "DataSource",
 }
 
 
@@ -110,7 +133,7 @@ AnySource = Annotated[
     | Annotated[PictureSource, Tag("PictureSource")]
     | Annotated[SpeechSource, Tag("SpeechSource")]
     | Annotated[SpokenPictureSource, Tag("SpokenPictureSource")]
-    | Annotated[ChatSource, Tag("ChatSource")],
+    | Annotated[DataSource, Tag("DataSource")],
     Discriminator(
         _mark,
         custom_error_type="source",

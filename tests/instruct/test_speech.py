@@ -7,7 +7,7 @@ import pytest
 
 from caravan.core.errors import DataError
 from caravan.instruct import speech
-from caravan.instruct.tables import Item
+from caravan.instruct.rows import Item
 from caravan.recipe.instruct import SpeechSource, SpokenPictureSource
 from caravan.text.instructions import INSTRUCTIONS
 

@@ -24,6 +24,7 @@ from caravan.media.audio import (
     log_mel,
     log_mel_windows,
     mel_filters,
+    probe_audio,
     window_count,
 )
 
@@ -188,11 +189,21 @@ class TestRefuse:
     def test_not_a_clip(self, data: bytes, got: str) -> None:
         with pytest.raises(MediaError, match=rf"cannot be decoded[\s\S]*WAV, FLAC, OGG[\s\S]*{got}"):
             decode_audio(data)
+        with pytest.raises(MediaError, match=rf"cannot be decoded[\s\S]*WAV, FLAC, OGG[\s\S]*{got}"):
+            probe_audio(io.BytesIO(data))
 
     def test_cut_off_wav(self) -> None:
         data = encode_wav(speech(1.0))
         with pytest.raises(MediaError, match=r"cut off[\s\S]*expected: 32044 bytes[\s\S]*got: 16000 bytes"):
             decode_audio(data[:16_000])
+        with pytest.raises(MediaError, match=r"cut off[\s\S]*got: 16000 bytes"):
+            probe_audio(io.BytesIO(data[:16_000]))
+
+    def test_a_header_is_looked_at_without_decoding(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(soundfile.SoundFile, "read", None)
+        probe_audio(io.BytesIO(encode_wav(speech(1.0))))
+        with pytest.raises(MediaError, match="too long"):
+            probe_audio(io.BytesIO(encode_wav(speech(1.0))), limits=AudioLimits(max_seconds=0.5))
 
     @pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
     def test_cut_off_flac(self, part: float) -> None:

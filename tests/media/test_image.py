@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from caravan.core.errors import MediaError
-from caravan.media.image import ImageLimits, decode_image, encode_png, prepare_image
+from caravan.media.image import ImageLimits, decode_image, encode_png, prepare_image, probe_image
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
@@ -97,6 +97,13 @@ class TestRefuse:
     def test_not_a_picture(self, data: bytes, got: str) -> None:
         with pytest.raises(MediaError, match=rf"cannot be decoded[\s\S]*PNG, JPEG[\s\S]*got: .*{got}"):
             decode_image(data)
+        with pytest.raises(MediaError, match=rf"cannot be decoded[\s\S]*PNG, JPEG[\s\S]*got: .*{got}"):
+            probe_image(io.BytesIO(data))
+
+    def test_a_header_is_looked_at_without_decoding(self) -> None:
+        probe_image(io.BytesIO(written(picture())[:60]))
+        with pytest.raises(MediaError, match=r"got: 60 x 40"):
+            probe_image(io.BytesIO(written(picture())), limits=ImageLimits(max_pixels=2399))
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
     def test_cut_off(self, kind: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from caravan.core.stage import StageContext
-from caravan.instruct import chat, pictures, speech
-from caravan.recipe.instruct import ChatSource, PictureSource, SpeechSource, SpokenPictureSource
+from caravan.instruct import formats, pictures, speech
+from caravan.recipe.instruct import DataSource, PictureSource, SpeechSource, SpokenPictureSource
 from caravan.records import LANGUAGES
 
 DATA = Path(__file__).parents[2].parent / "shared/data"
@@ -78,8 +78,8 @@ def test_a_spoken_digit_and_a_photograph_of_a_hand(context: StageContext) -> Non
 
 
 def test_chats_in_many_languages(context: StageContext) -> None:
-    source = ChatSource(chat="instruct/chat*.jsonl.gz", limit=60)
-    items = list(itertools.islice(chat.read(source, context, "03-chat"), 2_000))
+    source = DataSource(path="instruct/chat*.jsonl.gz", limit=60)
+    items = list(itertools.islice(formats.read(source, context, "03-path"), 2_000))
     rows = by_split(item for item in items if not isinstance(item, Exception))
     assert len({row.language for row in rows["train"]}) == 15
     assert max(Counter(row.language for row in rows["train"] + rows["test"]).values()) == 60
