@@ -228,6 +228,33 @@ def calibrate(
     console.print(f"[green]✓[/] {output}", highlight=False)
 
 
+@curate.command("train-lm")
+def train_lm(
+    text: Texts,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the models")],
+    text_column: Column = "text",
+    language_column: LanguageColumn = None,
+    languages: Languages = None,
+    order: Annotated[int | None, typer.Option(help="words in the longest n-grams")] = None,
+    vocabulary: Annotated[int | None, typer.Option(help="most words of a language")] = None,
+    megabytes: Annotated[float | None, typer.Option(help="most text of a language")] = None,
+    held_out: Annotated[float | None, typer.Option(help="share of texts held out for thresholds")] = None,
+) -> None:
+    """Train n-gram models of trusted text, one a language, for `curate.perplexity` of a recipe."""
+    from caravan.curate.stage import need_libraries
+    from caravan.recipe.learned import NgramTraining
+    from caravan.recipe.load import from_options
+
+    need_libraries()
+    given = {"order": order, "vocabulary": vocabulary, "megabytes": megabytes, "held_out": held_out}
+    config = from_options(NgramTraining, given)
+    sources = text_sources(text, text_column, language_column)
+    from caravan.curate.ngrams.training import train_models
+
+    artifact = train_models(sources, wanted_languages(languages), config, output)
+    console.print(f"[green]✓[/] {artifact.path}", highlight=False)
+
+
 @app.command()
 def doctor() -> None:
     """Say what this machine has, what is missing, and the line that installs it."""

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import importlib
-import os
-import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +11,14 @@ from typing import Any
 import yaml
 
 from caravan import __version__
-from caravan.core.artifact import MANIFEST, Artifact, write_manifest
-from caravan.core.errors import ArtifactError, CaravanError, LockedError, UsageError
-from caravan.core.files import full_disk_named, sha256_obj, write_text
+from caravan.core.artifact import Artifact, locked, make_artifact
+from caravan.core.errors import ArtifactError, CaravanError, UsageError
+from caravan.core.files import sha256_obj, write_text
 from caravan.core.log import get_logger
 from caravan.core.stage import StageContext
 from caravan.recipe.recipe import Recipe
 
 log = get_logger(__name__)
-KEY = ".key"
 
 
 @dataclass(frozen=True)
@@ -80,33 +74,6 @@ def stages_of(recipe: Recipe) -> list[Stage]:
 def run_folder(recipe: Recipe) -> Path:
     """Where a recipe's artifacts go."""
     return Path(recipe.output or Path("runs") / recipe.name)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder; the lock goes with the process, however that ends.
-
-    Raises:
-        LockedError: another process holds it.
-    """
-    with full_disk_named(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            raise LockedError(
-                "another run is at work in this folder",
-                where=str(folder),
-                expected="one run at a time",
-                got=f"process {stream.read().strip() or 'unknown'}",
-                fix="wait for it, or give this run a folder of its own: output=FOLDER",
-            ) from error
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
 
 
 @dataclass(frozen=True)
@@ -174,7 +141,9 @@ class Walk:
                     got=f"stages {', '.join(other.name for other in earlier) or 'none'}",
                     fix=f"add {next((s.name for s in ROAD if s.writes == kind), kind)} to the recipe",
                 )
-        return found
+        named = getattr(self.recipe, stage.name).artifacts() if stage in self.stages else {}
+        located = self.context(stage, {}, self.folder).located
+        return found | {kind: Artifact.open(Path(located(path)), kind) for kind, path in named.items()}
 
     def context(self, stage: Stage, inputs: dict[str, Artifact], out: Path) -> StageContext:
         """What the stage is given."""
@@ -194,30 +163,23 @@ class Walk:
         section = config.model_dump(mode="json", by_alias=True)
         basis = {"data": self.recipe.data, "seed": self.recipe.seed, "languages": self.recipe.languages}
         key = sha256_obj({"stage": stage.name, "version": __version__, "config": section, "parents": parents, **basis})
-        final, work = self.folder / stage.name, self.folder / f"{stage.name}.partial"
-        finished = _finished(final, work, key)
-        if finished is not None:
-            log.info("%s: up to date", stage.name)
-            return Result(stage, finished, finished.manifest.seconds, fresh=False)
-        _prepare(work, key, stage.name)
-        write_text(work / "recipe.yaml", resolved(self.recipe))
-        started = time.monotonic()
-        log.info("%s: %s", stage.name, stage.words)
-        with full_disk_named(work):
-            counts = stage.function("run")(config, self.context(stage, inputs, work))
-        seconds = round(time.monotonic() - started, 3)
-        write_manifest(
-            work,
+
+        def make(work: Path) -> dict[str, Any]:
+            write_text(work / "recipe.yaml", resolved(self.recipe))
+            log.info("%s: %s", stage.name, stage.words)
+            counts: dict[str, Any] = stage.function("run")(config, self.context(stage, inputs, work))
+            return counts
+
+        artifact, fresh = make_artifact(
+            self.folder / stage.name,
+            key,
             kind=stage.writes,
             stage=stage.name,
-            key=key,
             parents=parents,
             recipe={**basis, stage.name: section},
-            counts=counts,
-            seconds=seconds,
+            make=make,
         )
-        _swap(work, final)
-        return Result(stage, Artifact.open(final), seconds, fresh=True)
+        return Result(stage, artifact, artifact.manifest.seconds, fresh)
 
 
 def resolved(recipe: Recipe) -> str:
@@ -235,35 +197,3 @@ def check(recipe: Recipe) -> list[CaravanError]:
         context = walk.context(stage, {}, walk.folder / stage.name)
         faults += stage.function("check")(getattr(recipe, stage.name), context)
     return faults
-
-
-def _finished(final: Path, work: Path, key: str) -> Artifact | None:
-    """The artifact of this key, if it is complete; a kill just before the last rename is mended here."""
-    if (work / MANIFEST).is_file() and Artifact.open(work).manifest.key == key:
-        _swap(work, final)
-    if (final / MANIFEST).is_file() and (artifact := Artifact.open(final)).manifest.key == key:
-        return artifact
-    return None
-
-
-def _prepare(work: Path, key: str, name: str) -> None:
-    """Make the working folder; one that was left by the same work is kept and gone on from."""
-    if work.exists():
-        if (work / KEY).is_file() and (work / KEY).read_text() == key:
-            log.info("%s: goes on where it stopped", name)
-            for torn in work.rglob(".*.tmp"):
-                torn.unlink()
-            return
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
-    write_text(work / KEY, key)
-
-
-def _swap(work: Path, final: Path) -> None:
-    """Put the finished folder in its place; the old one stands until then."""
-    old = final.with_name(f"{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    work.rename(final)
-    shutil.rmtree(old, ignore_errors=True)

@@ -82,3 +82,13 @@ def test_calibration_writes_nothing_where_something_is_wrong(tmp_path: Path) -> 
     assert done.returncode == 2
     assert "--loss" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_training_of_filters_names_what_is_wrong(tmp_path: Path) -> None:
+    done = caravan("curate", "train-lm", "nowhere/*.txt", "-o", "lm", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no file matches" in done.stderr
+    done = caravan("curate", "train-lm", "a.txt", "-o", "lm", "--order", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--order" in done.stderr
+    assert list(tmp_path.iterdir()) == []

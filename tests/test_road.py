@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from caravan import road
-from caravan.core.artifact import MANIFEST, Artifact
+from caravan.core.artifact import MANIFEST, Artifact, locked, write_manifest
 from caravan.core.errors import ArtifactError, LockedError, UsageError
 from caravan.core.stage import StageContext
 from caravan.recipe.recipe import Recipe
@@ -139,7 +138,7 @@ def test_two_runs_on_one_folder_are_refused(tmp_path: Path) -> None:
     code = f"""
         import sys
         from pathlib import Path
-        from caravan.road import locked
+        from caravan.core.artifact import locked
         with locked(Path({str(folder)!r})):
             print("held", flush=True)
             sys.stdin.read()
@@ -150,11 +149,28 @@ def test_two_runs_on_one_folder_are_refused(tmp_path: Path) -> None:
     assert holder.stdout is not None
     assert holder.stdin is not None
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(LockedError, match=f"process {holder.pid}"), road.locked(folder):
+    with pytest.raises(LockedError, match=f"process {holder.pid}"), locked(folder):
         raise AssertionError("the lock was given twice")
     holder.kill()
     holder.wait()
     holder.stdin.close()
     holder.stdout.close()
-    with road.locked(folder):
+    with locked(folder):
         assert (folder / ".lock").exists()
+
+
+def test_what_a_named_artifact_holds_is_part_of_the_key(tmp_path: Path, calls: list[str]) -> None:
+    def made(key: str) -> None:
+        facts: dict[str, Any] = {"stage": "train-lm", "parents": {}, "recipe": {}, "counts": {}, "seconds": 0.0}
+        (tmp_path / "lm").mkdir(exist_ok=True)
+        write_manifest(tmp_path / "lm", kind="ngram-models", key=key, **facts)
+
+    named = recipe(tmp_path, curate={"perplexity": {"models": str(tmp_path / "lm")}})
+    with pytest.raises(ArtifactError, match="not a finished artifact"):
+        list(Walk(named).run(["curate"]))
+    made("one")
+    (first,) = Walk(named).run(["curate"])
+    assert first.artifact.manifest.parents == {"ngram-models": "one"}
+    made("two")
+    assert [result.fresh for result in Walk(named).run(["curate"])] == [True]
+    assert [result.fresh for result in Walk(named).run(["curate"])] == [False]

@@ -28,6 +28,7 @@ from caravan.curate.chinese import ChineseStep
 from caravan.curate.language import Identifier, LanguageStep
 from caravan.curate.pair_readers import read_pairs
 from caravan.curate.pairs import SIDES, PairStep
+from caravan.curate.perplexity import PerplexityStep
 from caravan.curate.privacy import PrivacyStep
 from caravan.curate.readers import read_documents
 from caravan.curate.repairs import RepairStep
@@ -46,7 +47,8 @@ KILOBYTE = 1 << 10
 def step_names(config: CurateConfig) -> list[str]:
     """The steps that can drop documents, in their order."""
     always = [LanguageStep.name, ChineseStep.name, RuleStep.name, RepairStep.name]
-    return [*always, *([ToxicityStep.name] if config.toxicity else [])]
+    asked = {ToxicityStep.name: config.toxicity, PerplexityStep.name: config.perplexity}
+    return [*always, *(name for name, section in asked.items() if section)]
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Judge:
                 RuleStep(config),
                 RepairStep(config),
                 *([ToxicityStep(config.toxicity, languages)] if config.toxicity else []),
+                *([PerplexityStep(config.perplexity)] if config.perplexity else []),
                 PrivacyStep(config.privacy, {"text": "language"}),
             ],
             pair_steps=[
@@ -79,11 +82,16 @@ class Judge:
             ],
         )
 
+    @property
+    def notes(self) -> tuple[pa.Field, ...]:
+        """What the steps write down of documents."""
+        return NOTES + (PerplexityStep.notes if self.config.perplexity else ())
+
     def schema(self, shard: Shard) -> pa.Schema:
         """Of the file that a shard gives."""
         if shard.holds_pairs:
             return pa.schema([*PAIR_SCHEMA, MASKED, *VERDICT_FIELDS])
-        return pa.schema([*DOCUMENT_SCHEMA, *NOTES, *VERDICT_FIELDS, *self.signature])
+        return pa.schema([*DOCUMENT_SCHEMA, *self.notes, *VERDICT_FIELDS, *self.signature])
 
     @property
     def signature(self) -> list[pa.Field]:
@@ -124,7 +132,7 @@ class Judge:
                 yield judge_all(self.pair_steps, with_notes(batch, MASKED))
         else:
             for batch in read_documents(shard, damage):
-                yield self._signed(judge_all(self.document_steps, with_notes(batch, *NOTES)))
+                yield self._signed(judge_all(self.document_steps, with_notes(batch, *self.notes)))
 
     def _signed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Append what deduplication compares; null for rows that were dropped."""
@@ -197,11 +205,11 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
 
 def _compile_once(judge: Judge) -> None:
     """Compile the kernels into numba's cache, where the processes of a pool find them."""
-    row = {"key": 0, "id": "", "text": ".", "language": judge.languages[0], "source": ""}
-    batch = pa.RecordBatch.from_pylist([row], pa.schema([*DOCUMENT_SCHEMA, *NOTES]))
+    rows = [{"key": 0, "id": "", "text": ".", "language": name, "source": ""} for name in judge.languages]
+    batch = pa.RecordBatch.from_pylist(rows, pa.schema([*DOCUMENT_SCHEMA, *judge.notes]))
     for step in judge.document_steps:
         step.judge(batch)
-    sign(batch["text"], judge.languages[:1], [1], bands=1, rows=1)
+    sign(batch["text"], judge.languages, [1] * len(rows), bands=1, rows=1)
 
 
 _here: list[Judge] = []

@@ -28,6 +28,12 @@ REPAIRED = """
     GROUP BY ALL ORDER BY documents DESC, repair
 """
 
+BUCKETS = """
+    SELECT language, bucket, count(*) AS documents, sum(strlen(text))::BIGINT AS bytes FROM kept
+    WHERE bucket IS NOT NULL GROUP BY ALL ORDER BY ALL
+"""
+WITHOUT_MODEL = "SELECT language, count(*) FROM kept GROUP BY language HAVING count(bucket) = 0 ORDER BY language"
+
 
 def summarise(out: Path, steps: list[str], broken_rows: int, broken: list[Broken]) -> dict[str, Any]:
     """The report of a finished corpus.
@@ -41,11 +47,16 @@ def summarise(out: Path, steps: list[str], broken_rows: int, broken: list[Broken
         pairs = _table(connection, out, "pairs") + _table(connection, out, "rejected_pairs")
         repaired = _dicts(connection.execute(REPAIRED)) if any(not row["reason"] for row in documents) else []
         samples = _dicts(connection.execute(SAMPLED)) if any(row["reason"] for row in documents) else []
+        scored = "perplexity" in steps and any(not row["reason"] for row in documents)
+        buckets = _dicts(connection.execute(BUCKETS)) if scored else []
+        without = connection.execute(WITHOUT_MODEL).fetchall() if scored else []
     return {
+        "notes": [f"no n-gram model for {name}: {count:,} documents passed without" for name, count in without],
         "documents": _view(documents, steps),
         "languages": _languages(documents),
         "pairs": _view(pairs, ["pair", "duplicates"]) | {"languages": _languages(pairs)},
         "repaired": repaired,
+        "buckets": buckets,
         "samples": samples,
         "broken": {"rows": broken_rows, "files": sum(entry.row is None for entry in broken)},
     }
@@ -129,11 +140,14 @@ def page(report: dict[str, Any], broken: list[Broken]) -> str:
     parts = [
         f"<h1>Corpus</h1><p>{documents['kept']:,} of {documents['read']:,} documents kept, "
         f"{documents['bytes']:,} bytes; {pairs['kept']:,} of {pairs['read']:,} parallel pairs.</p>",
+        *(f"<p>{html.escape(note)}</p>" for note in report["notes"]),
         "<h2>What is left after each step</h2>", _bars(documents["stages"], "step", "documents"),
         "<h2>Why documents went</h2>", _bars(documents["reasons"], "reason", "documents"),
         "<h2>What was repaired in those that stay</h2>", _bars(report["repaired"], "repair", "documents"),
         "<h2>Languages</h2>", _bars(_named(report["languages"]), "language", "kept", "read", "bytes"),
     ]  # fmt: skip
+    if report["buckets"]:
+        parts += ["<h2>Perplexity</h2>", _rows(report["buckets"], "language", "bucket", "documents", "bytes")]
     if pairs["read"]:
         parts += ["<h2>Parallel pairs</h2>", _bars(_named(pairs["languages"]), "language", "kept", "read", "bytes")]
         parts += ["<h2>Why pairs went</h2>", _bars(pairs["reasons"], "reason", "documents")]

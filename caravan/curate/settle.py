@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,11 @@ from caravan.core.files import atomic_path
 from caravan.core.progress import track
 from caravan.curate import index
 from caravan.curate.readers import key_range
-from caravan.curate.shards import DOCUMENT_SCHEMA
-from caravan.curate.steps import NOTES, VERDICT_FIELDS
+from caravan.curate.steps import VERDICT_FIELDS, by_language
 from caravan.recipe.curate import CurateConfig
 
 DUPLICATES = "duplicates"
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())
-KEPT_DOCUMENTS = pa.schema([*list(DOCUMENT_SCHEMA)[1:], *NOTES])
-REJECTED_DOCUMENTS = pa.schema([*KEPT_DOCUMENTS, *VERDICT_FIELDS, DUPLICATE_OF])
 ROW_GROUP = 8192
 
 
@@ -86,13 +82,17 @@ def _settle_shard(shard: Path, copies: pa.Table, indexed: list[str], out: Path) 
     with contextlib.ExitStack() as stack, pq.ParquetFile(shard) as file:
         writers = Writers(stack)
         rejected = out / "rejected" / shard.name
-        writers.write(rejected, pa.RecordBatch.from_pylist([], REJECTED_DOCUMENTS))
-        wanted = [*DOCUMENT_SCHEMA.names, *(column.name for column in (*NOTES, *VERDICT_FIELDS))]
-        for batch in file.iter_batches(ROW_GROUP, columns=list(dict.fromkeys([*wanted, *indexed]))):
+        # What follows the verdict has been for deduplication.
+        verdict = file.schema_arrow.get_field_index(VERDICT_FIELDS[0].name)
+        kept = pa.schema(list(file.schema_arrow)[1:verdict])
+        dropped = pa.schema([*kept, *VERDICT_FIELDS, DUPLICATE_OF])
+        writers.write(rejected, pa.RecordBatch.from_pylist([], dropped))
+        wanted = ["key", *dropped.names[:-1], *indexed]
+        for batch in file.iter_batches(ROW_GROUP, columns=list(dict.fromkeys(wanted))):
             settled = _with_copies(batch, copies)
-            writers.write(rejected, settled.filter(pc.is_valid(settled["reason"])).select(REJECTED_DOCUMENTS.names))
-            for language, rows in _by_language(settled.filter(pc.is_null(settled["reason"]))):
-                writers.write(out / "kept" / language / shard.name, rows.select(KEPT_DOCUMENTS.names))
+            writers.write(rejected, settled.filter(pc.is_valid(settled["reason"])).select(dropped.names))
+            for language, rows in by_language(settled.filter(pc.is_null(settled["reason"]))):
+                writers.write(out / "kept" / language / shard.name, rows.select(kept.names))
             if indexed:
                 seen = index.rows_of(batch, settled[DUPLICATE_OF.name], indexed)
                 writers.write(out / index.FOLDER / shard.name, seen)
@@ -109,8 +109,3 @@ def _with_copies(batch: pa.RecordBatch, copies: pa.Table) -> pa.RecordBatch:
     columns["value"] = pc.coalesce(found["value"], batch["value"])
     columns[DUPLICATE_OF.name] = found[DUPLICATE_OF.name]
     return pa.RecordBatch.from_pydict(columns, pa.schema([*batch.schema, DUPLICATE_OF]))
-
-
-def _by_language(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-    for language in sorted(pc.unique(batch["language"]).to_pylist()):
-        yield language, batch.filter(pc.equal(batch["language"], language))

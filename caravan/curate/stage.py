@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from caravan.core.artifact import Artifact
 from caravan.core.errors import CaravanError, DataError, MissingDependencyError
 from caravan.core.files import read_json, write_json, write_text
 from caravan.core.stage import StageContext
+from caravan.recipe.base import Section
 from caravan.recipe.curate import CurateConfig, SampleText, Source
 
 RESULTS = ("kept", "rejected", "index", "pairs", "rejected_pairs")
@@ -62,8 +64,9 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
 
 
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
-    """See that libraries, indexes and lists of words are there, and read the first rows of each source."""
+    """See that libraries, indexes, lists of words and models are there, and read the first rows of each source."""
     probes: list[Callable[[], None]] = [need_libraries, functools.partial(_find_others, config, ctx)]
+    probes += [functools.partial(_open, ctx.located(path), kind) for kind, path in config.artifacts().items()]
     probes += [functools.partial(_read_first, source, ctx) for source in config.sources]
     faults: list[CaravanError] = []
     for probe in probes:
@@ -72,6 +75,10 @@ def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
         except CaravanError as error:
             faults.append(error)
     return faults
+
+
+def _open(folder: str, kind: str) -> None:
+    Artifact.open(Path(folder), kind)
 
 
 def _find_others(config: CurateConfig, ctx: StageContext) -> None:
@@ -113,11 +120,13 @@ def need_libraries() -> None:
 
 
 def _located(config: CurateConfig, ctx: StageContext) -> CurateConfig:
-    """The same with lists of words by their full paths: steps are built in other processes."""
-    if config.toxicity is None:
-        return config
-    lists = config.toxicity.model_copy(update={"lists": ctx.full(config.toxicity.lists)})
-    return config.model_copy(update={"toxicity": lists})
+    """The same with lists of words and models by their full paths: steps are built in other processes."""
+    sections: dict[str, Section] = {}
+    if config.toxicity:
+        sections["toxicity"] = config.toxicity.model_copy(update={"lists": ctx.full(config.toxicity.lists)})
+    if config.perplexity:
+        sections["perplexity"] = config.perplexity.model_copy(update={"models": ctx.located(config.perplexity.models)})
+    return config.model_copy(update=sections)
 
 
 def _forget_other_input(now: list[Any], out: Path) -> None:

@@ -5,7 +5,7 @@ A new filter is a class with a name and `judge`, added to one of the two lists i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,7 +26,7 @@ VARIANT = pa.field("variant", pa.string())
 # What personal data was masked, such as `email 2, phone 1`; null for none.
 MASKED = pa.field("masked", pa.string())
 
-# What steps write down of documents, kept and rejected.
+# What steps write down of documents, kept and rejected; filters that are asked for add their own.
 NOTES = (VARIANT, REPAIRS, MASKED)
 
 
@@ -95,3 +95,9 @@ def judge_all(steps: Sequence[Step], batch: pa.RecordBatch) -> pa.RecordBatch:
             merged = pc.replace_with_mask(batch[name], alive, values.cast(batch.schema.field(name).type))
             batch = batch.set_column(batch.schema.get_field_index(name), batch.schema.field(name), merged)
     return batch
+
+
+def by_language(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of each language, in the order of the languages' names."""
+    for language in sorted(pc.unique(batch["language"]).to_pylist()):
+        yield language, batch.filter(pc.equal(batch["language"], language))

@@ -9,3 +9,7 @@ class Section(BaseModel):
     """Strict: unknown keys are errors, and nothing changes after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def artifacts(self) -> dict[str, str]:
+        """Finished artifacts that a stage's section names, folder by kind; what they hold is part of its key."""
+        return {}

@@ -20,6 +20,7 @@ from pydantic import (
 from caravan.recipe.base import Section
 from caravan.recipe.duplicates import DuplicateConfig
 from caravan.recipe.files import FileSource
+from caravan.recipe.learned import NGRAM_MODELS, PerplexityFilter
 from caravan.recipe.limits import OTHER, ByLanguage, LimitsFile, RuleLimits, known_limits, over_built_in
 from caravan.recipe.pairs import PairLimits, PairSource
 from caravan.recipe.privacy import PrivacyConfig
@@ -164,6 +165,9 @@ class CurateConfig(Section):
     overrides: ByLanguage = Field({}, description="by language: limits that hold whatever `limits` and `rules` say")
     repairs: RepairConfig = Field(default_factory=RepairConfig, description="line repairs of what the rules let pass")
     toxicity: ToxicityConfig | None = Field(None, description="lists of words that text should not be full of")
+    perplexity: PerplexityFilter | None = Field(
+        None, description="n-gram models of trusted text (`caravan curate train-lm`); null: not asked"
+    )
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig, description="masking of personal data")
     duplicates: DuplicateConfig = Field(default_factory=DuplicateConfig, description="deduplication")
     pairs: PairLimits = Field(default_factory=PairLimits, description="checks of parallel pairs")
@@ -182,6 +186,9 @@ class CurateConfig(Section):
     def _given_rules(self, rules: RuleLimits) -> dict[str, Any]:
         """Only what the recipe names: written out, the rest would hold for every language."""
         return rules.model_dump(exclude_unset=True)
+
+    def artifacts(self) -> dict[str, str]:
+        return {NGRAM_MODELS: self.perplexity.models} if self.perplexity else {}
 
     def limits_of(self, language: str) -> RuleLimits:
         """The limits for one language."""

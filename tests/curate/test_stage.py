@@ -315,10 +315,15 @@ def test_check_reads_the_first_rows_of_each_source(tmp_path: Path) -> None:
     pq.write_table(pa.table({"en": ["tea"], "de": ["Tee"]}), tmp_path / "pairs.parquet")
     config = configuration(
         {"path": "a.jsonl"}, {"path": "b.parquet"}, {"path": "bad.jsonl"}, {"path": "none.jsonl"},
-        {"pairs": "pairs.parquet"}, {"samples": {}},
+        {"pairs": "pairs.parquet"}, {"samples": {}}, perplexity={"models": str(tmp_path / "lm")},
     )  # fmt: skip
     problems = [fault.problem for fault in check(config, context(tmp_path))]
-    assert problems == ["there is no column text", "the file cannot be read", "no file matches"]
+    assert problems == [
+        "not a finished artifact",
+        "there is no column text",
+        "the file cannot be read",
+        "no file matches",
+    ]
 
 
 def test_a_missing_library_names_the_extra(tmp_path: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from caravan.core.errors import RecipeError, UsageError
 from caravan.recipe.calibration import Calibration
+from caravan.recipe.learned import NgramTraining
 from caravan.recipe.load import apply_override, from_options, load_recipe
 from caravan.recipe.recipe import Recipe
 from caravan.recipe.train import StackConfig
@@ -129,3 +130,9 @@ def test_a_wrong_option_is_named_as_it_was_typed() -> None:
         from_options(Calibration, {"loss": 2.0})
     assert caught.value.where == "command line, --loss"
     assert caught.value.exit_code == 2
+
+
+def test_pruning_must_not_keep_long_ngrams_without_their_ends() -> None:
+    with pytest.raises(ValidationError, match="do not fall"):
+        NgramTraining(prune=(1, 0))
+    assert NgramTraining(order=5, prune=(0, 1)).pruned() == [0, 1, 1, 1]

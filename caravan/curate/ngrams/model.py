@@ -18,12 +18,13 @@ from numba import njit
 from caravan.core.files import atomic_path
 from caravan.curate.kernels import Hashes, mix
 from caravan.curate.ngrams.kneser_ney import Doubles, Floats, Level
-from caravan.curate.ngrams.units import LINE_END, Ints, Longs, find_word, hash_of, split, word_table
+from caravan.curate.ngrams.units import BREAK, LINE_END, Ints, Longs, find_word, hash_of, split, word_table
 from caravan.curate.ngrams.vocabulary import BEGIN, END, UNKNOWN
 
 WORD_BITS = np.uint64(24)
 FREE = np.uint64(0xFFFFFFFFFFFFFFFF)
 ROOM = 1.5  # slots for each n-gram
+LINE_START = -1
 FILES = ("words", "singles", "slots", "sizes")
 
 
@@ -46,6 +47,15 @@ class Scores(NamedTuple):
         """10 to the mean negative log10 probability, as in CCNet; nan for a text without units."""
         with np.errstate(invalid="ignore"):
             return 10 ** (-self.total / self.units)
+
+    @property
+    def coherence(self) -> Doubles:
+        """How much likelier its context makes a unit than it is alone: the mean log10 of this ratio, or nan.
+
+        In words thrown together it is about 0, whatever the words; in prose it is well above.
+        """
+        with np.errstate(invalid="ignore"):
+            return (self.total - self.alone) / self.units
 
 
 class Tables(NamedTuple):
@@ -101,15 +111,21 @@ def _insert(words: Ints, level_values: Floats, slots: Hashes, values: Floats, si
 
 
 @njit(nogil=True, cache=True)
-def _score(hashes: Hashes, bounds: Longs, model: Tables, total: Doubles, alone: Doubles, unknown: Longs) -> None:
+def _score(
+    hashes: Hashes, bounds: Longs, model: Tables, total: Doubles, alone: Doubles, units: Longs, unknown: Longs
+) -> None:
     order = len(model.sizes) + 1
     # Words before the one in hand, the nearest first, and the backoff weights of the n-grams they make, by length.
     context, backoff, new_backoff = np.empty(order, np.int64), np.zeros(order + 1), np.zeros(order + 1)
     for row in range(len(bounds) - 1):
-        known = 0
+        known = LINE_START
         for i in range(bounds[row], bounds[row + 1]):
-            if not known:
+            if hashes[i] == BREAK:
+                known = 0
+                continue
+            if known == LINE_START:
                 context[0], backoff[1], known = BEGIN, model.singles[BEGIN, 1], 1
+            units[row] += 1
             word = np.int64(END)
             if hashes[i] != LINE_END:
                 word = np.int64(model.rows[find_word(hashes[i], model.keys, model.rows)])
@@ -138,7 +154,7 @@ def _score(hashes: Hashes, bounds: Longs, model: Tables, total: Doubles, alone: 
             context[0] = word
             backoff, new_backoff = new_backoff, backoff
             if word == END:
-                known = 0
+                known = LINE_START
 
 
 class NgramModel:
@@ -172,16 +188,18 @@ class NgramModel:
     def order(self) -> int:
         return len(self.tables.sizes) + 1
 
-    def score(self, texts: pa.Array) -> Scores:
+    def score(self, texts: pa.Array, window: int = 0) -> Scores:
         """Log10 probability of each text [n], every line by itself.
 
         Args:
             texts: valid UTF-8 strings [n], no nulls.
+            window: bytes looked at in each of three places of a longer text; 0: all of it.
         """
-        units = split(texts)
-        total, alone, unknown = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts), np.int64)
-        _score(units.hashes, units.bounds, self.tables, total, alone, unknown)
-        return Scores(total, alone, np.diff(units.bounds), unknown)
+        found = split(texts, window)
+        total, alone = np.zeros(len(texts)), np.zeros(len(texts))
+        units, unknown = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
+        _score(found.hashes, found.bounds, self.tables, total, alone, units, unknown)
+        return Scores(total, alone, units, unknown)
 
     def save(self, folder: Path) -> None:
         """Write a `.npy` file for each part."""

@@ -20,14 +20,16 @@ Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 
 LINE_END = np.uint64(0)  # stands where a line with units ends
+BREAK = np.uint64(1)  # stands where text was left out
 ZERO = 0x30
+PIECES = 3
 
 
 class Units(NamedTuple):
     """Units of texts, one after the other.
 
     Attributes:
-        hashes: of each unit, LINE_END after the last of each line [u].
+        hashes: of each unit, LINE_END after the last of each line, BREAK between pieces of a text [u].
         starts, lengths: characters of each unit, counted from the start of its text [u].
         bounds: of each text in these arrays [n + 1].
     """
@@ -39,9 +41,56 @@ class Units(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
+def _half_word(points: Points, count: int, step: int, table: npt.NDArray[np.uint8]) -> int:
+    """Letters and digits at the start (step 1) or the end (-1), which may be half of a word."""
+    many = 0
+    while many < count and kind_of(points[many if step > 0 else count - 1 - many], table) in (LETTER, DIGIT):
+        many += 1
+    return many
+
+
+@njit(nogil=True, cache=True)
+def _split_piece(
+    points: Points,
+    start: int,
+    end: int,
+    ends: bool,
+    table: npt.NDArray[np.uint8],
+    low: Points,
+    hashes: Hashes,
+    starts: Ints,
+    lengths: Ints,
+    many: int,
+) -> int:
+    """Append the units of these characters, of the last line its end only if the text `ends` here; returns how many."""
+    line = many
+    h, length = FNV_OFFSET, 0
+    for i in range(start, end + 1):
+        point = points[i] if i < end else np.uint32(10)
+        kind = kind_of(point, table)
+        if kind in (LETTER, DIGIT):
+            h = (h ^ np.uint64(ZERO if kind == DIGIT else low[point])) * FNV_PRIME
+            length += 1
+            continue
+        if length:
+            hashes[many], starts[many], lengths[many] = mix(h), i - length, length
+            many += 1
+            h, length = FNV_OFFSET, 0
+        if kind == UNSPACED:
+            hashes[many], starts[many], lengths[many] = mix((h ^ np.uint64(point)) * FNV_PRIME), i, 1
+            many += 1
+        elif kind == NEWLINE and many > line and (ends or i < end):
+            hashes[many], starts[many], lengths[many] = LINE_END, i, 0
+            many += 1
+            line = many
+    return many
+
+
+@njit(nogil=True, cache=True)
 def _split(
     data: npt.NDArray[np.uint8],
     offsets: Longs,
+    window: int,
     table: npt.NDArray[np.uint8],
     low: Points,
     hashes: Hashes,
@@ -52,36 +101,38 @@ def _split(
     points = np.empty((offsets[1:] - offsets[:-1]).max() + 1, np.uint32)
     many = 0
     for row in range(len(offsets) - 1):
-        count = decode(data, offsets[row], offsets[row + 1], points)
-        points[count] = np.uint32(10)
-        line = many
-        h, length = FNV_OFFSET, 0
-        for i in range(count + 1):
-            point = points[i]
-            kind = kind_of(point, table)
-            if kind in (LETTER, DIGIT):
-                h = (h ^ np.uint64(ZERO if kind == DIGIT else low[point])) * FNV_PRIME
-                length += 1
-                continue
-            if length:
-                hashes[many], starts[many], lengths[many] = mix(h), i - length, length
+        start, end = offsets[row], offsets[row + 1]
+        pieces = PIECES if 0 < PIECES * window < end - start else 1
+        for piece in range(pieces):
+            first = start + (end - start - window) * piece // 2 if pieces > 1 else start
+            last = first + window if pieces > 1 else end
+            while first > start and _inside(data[first]):
+                first -= 1
+            while last < end and _inside(data[last]):
+                last += 1
+            count = decode(data, first, last, points)
+            skipped = _half_word(points, count, 1, table) if first > start else 0
+            if last < end:
+                count -= _half_word(points, count, -1, table)
+            many = _split_piece(points, skipped, count, last == end, table, low, hashes, starts, lengths, many)
+            if last < end:
+                hashes[many], starts[many], lengths[many] = BREAK, count, 0
                 many += 1
-                h, length = FNV_OFFSET, 0
-            if kind == UNSPACED:
-                hashes[many], starts[many], lengths[many] = mix((h ^ np.uint64(point)) * FNV_PRIME), i, 1
-                many += 1
-            elif kind == NEWLINE and many > line:
-                hashes[many], starts[many], lengths[many] = LINE_END, i, 0
-                many += 1
-                line = many
         bounds[row + 1] = many
 
 
-def split(texts: pa.Array) -> Units:
+@njit(inline="always")
+def _inside(byte: np.uint8) -> bool:
+    """Whether a byte goes on with a character that began before it."""
+    return bool((byte & 0xC0) == 0x80)
+
+
+def split(texts: pa.Array, window: int = 0) -> Units:
     """Units of each text.
 
     Args:
         texts: valid UTF-8 strings [n], no nulls.
+        window: bytes looked at in each of three places of a longer text; 0: all of it.
     """
     bounds = np.zeros(len(texts) + 1, np.int64)
     if not len(texts):
@@ -90,7 +141,7 @@ def split(texts: pa.Array) -> Units:
     # A unit and the end of its line take a byte each at the least; the last line may end without one.
     most = int(offsets[-1] - offsets[0]) + len(texts)
     hashes, starts, lengths = np.empty(most, np.uint64), np.empty(most, np.int32), np.empty(most, np.int32)
-    _split(data, offsets, kinds(), lower(), hashes, starts, lengths, bounds)
+    _split(data, offsets, window, kinds(), lower(), hashes, starts, lengths, bounds)
     many = bounds[-1]
     return Units(hashes[:many], starts[:many], lengths[:many], bounds)
 

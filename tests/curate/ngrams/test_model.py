@@ -119,6 +119,18 @@ def test_any_text_trains_a_model_that_agrees_with_the_definition(texts: list[str
     assert scores.total == pytest.approx([sum(map(expected.score, units(text))) for text in texts], abs=1e-4)
 
 
+def test_pieces_of_a_text_score_as_its_parts_do() -> None:
+    names, levels = trained([TEXT], 3, [0, 0])
+    expected = reference(names, TEXT, 3, [0, 0])
+    scores = NgramModel.build(names, levels).score(pa.array(["aa bb cc\n" * 40]), 18)
+    # Two lines each; of the second and third piece the first word, which may be half of one, is left out, and what
+    # follows has no context.
+    line = expected.score(["aa", "bb", "cc"])
+    cut = sum(np.log10(expected.of(gram)) for gram in (("bb",), ("bb", "cc"), ("bb", "cc", "</s>")))
+    assert scores.units.tolist() == [8 + 7 + 7]
+    assert scores.total == pytest.approx([4 * line + 2 * cut], abs=1e-5)
+
+
 def test_a_saved_model_scores_the_same(tmp_path: Path) -> None:
     model = NgramModel.build(*trained([TEXT], 3, [0, 1]))
     model.save(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caravan.curate.ngrams.units import LINE_END, find_word, hash_of, normalised, split, word_table
+from caravan.curate.ngrams.units import BREAK, LINE_END, find_word, hash_of, normalised, split, word_table
 from caravan.curate.ngrams.vocabulary import UnitCounter, cut
 from tests.curate.ngrams.conftest import units
 
@@ -59,6 +59,21 @@ def test_texts_of_a_batch_are_apart(texts: list[str]) -> None:
         np.testing.assert_array_equal(together.hashes[mine], alone.hashes)
         np.testing.assert_array_equal(together.starts[mine], alone.starts)
         spelt(text)
+
+
+@pytest.mark.parametrize("window", range(1, 40))
+def test_pieces_of_a_text_hold_whole_units_of_it(window: int) -> None:
+    text = "茶を飲む🐪\nÄrger über 42 Dächer\n" * 9
+    found = split(pa.array([text]), window)
+    for key, length in zip(found.hashes, found.lengths, strict=True):
+        assert length or key in (BREAK, LINE_END)
+    assert set(found.hashes.tolist()) - {int(BREAK)} <= set(split(pa.array([text])).hashes.tolist())
+    assert (found.hashes == BREAK).sum() == 2
+
+
+def test_a_window_as_wide_as_the_text_is_all_of_it() -> None:
+    text = "one two\nthree " * 10
+    np.testing.assert_array_equal(split(pa.array([text]), 60).hashes, split(pa.array([text])).hashes)
 
 
 def test_a_word_is_found_by_its_hash_or_not_at_all() -> None:

@@ -1,0 +1,82 @@
+"""From trusted text to a folder of n-gram models: a model a language, its ARPA file, scores of held-out text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from caravan.core.artifact import Artifact
+from caravan.core.files import read_json, write_json, write_table
+from caravan.core.progress import track
+from caravan.curate.ngrams.arpa import write_arpa
+from caravan.curate.ngrams.counts import NgramCounter
+from caravan.curate.ngrams.kneser_ney import Level, estimate
+from caravan.curate.ngrams.model import NgramModel
+from caravan.curate.ngrams.vocabulary import UnitCounter, cut
+from caravan.curate.perplexity import SCORES
+from caravan.curate.trusted import HELD_OUT, LEARNT, make_from_text
+from caravan.recipe.curate import TextSource
+from caravan.recipe.learned import NGRAM_MODELS, NgramTraining
+
+BATCH = 1024
+QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
+FACTS = "facts.json"
+
+
+def train(texts: Path, config: NgramTraining) -> tuple[list[str], list[Level]]:
+    """Words and n-grams of a model of the texts in a Parquet file."""
+    counter = UnitCounter()
+    with pq.ParquetFile(texts) as file:
+        parts = [counter.add(batch["text"]) for batch in file.iter_batches(BATCH, columns=["text"])]
+    names, ids = cut(counter.words, counter.counts, config.vocabulary, config.min_count)
+    grams = NgramCounter(config.order)
+    for part in parts:
+        grams.add(ids[part])
+    return names, estimate(grams.by_length(), len(names), config.pruned())
+
+
+def train_models(sources: Sequence[TextSource], languages: Sequence[str], config: NgramTraining, out: Path) -> Artifact:
+    """Make a folder of n-gram models, one of each language; a killed attempt is gone on from, language by language.
+
+    Raises:
+        DataError: a file cannot be read, or there is too little text in every language.
+    """
+
+    def make(texts: dict[str, Path], work: Path) -> dict[str, Any]:
+        facts = {}
+        with track("train", len(texts), "language") as bar:
+            for language, folder in texts.items():
+                if not (work / language / FACTS).is_file():
+                    write_json(work / language / FACTS, _train_language(folder, config, work / language))
+                facts[language] = read_json(work / language / FACTS)
+                bar.advance()
+        return {"order": config.order, "window": config.window, "languages": facts}
+
+    return make_from_text(sources, languages, config, out, kind=NGRAM_MODELS, command="train-lm", make=make)
+
+
+def _train_language(texts: Path, config: NgramTraining, out: Path) -> dict[str, Any]:
+    """Train and write one model; returns what the manifest says of it."""
+    names, levels = train(texts / LEARNT, config)
+    write_arpa(out / "model.arpa.gz", names, levels)
+    model = NgramModel.build(names, levels)
+    model.save(out)
+    scores = model.score(pq.read_table(texts / HELD_OUT)["text"].combine_chunks(), config.window)
+    measured = {"perplexity": scores.perplexity, "coherence": scores.coherence}
+    worth = scores.units > 0
+    write_table(out / SCORES, pa.table({name: values[worth] for name, values in measured.items()}))
+    return {
+        "documents": pq.read_metadata(texts / LEARNT).num_rows,
+        "held_out": int(worth.sum()),
+        "ngrams": [len(level.words) for level in levels],
+        "unknown": round(float(scores.unknown.sum() / max(1, scores.units.sum())), 4),
+        **{
+            name: dict(zip(map(str, QUANTILES), np.quantile(values[worth], QUANTILES).round(3).tolist(), strict=True))
+            for name, values in measured.items()
+        },
+    }

@@ -1,0 +1,177 @@
+"""Trusted text, gathered by language from files of any kind: what filters learn from, and what they do not see."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from caravan import __version__
+from caravan.core.artifact import Artifact, locked, make_artifact
+from caravan.core.errors import DataError
+from caravan.core.files import read_json, sha256_obj, write_json
+from caravan.core.progress import track
+from caravan.core.stage import StageContext
+from caravan.curate.language import Identifier, LanguageStep
+from caravan.curate.readers import read_documents
+from caravan.curate.rows import BrokenFileError, Damage
+from caravan.curate.settle import Writers
+from caravan.curate.shards import MEGABYTE, Shard, cut_all, files_of, fingerprint
+from caravan.curate.signatures import sign
+from caravan.curate.steps import by_language, judge_all
+from caravan.recipe.curate import CurateConfig, LanguageRule, TextSource
+from caravan.recipe.learned import TrustedText
+
+LEARNT, HELD_OUT = "learnt.parquet", "held_out.parquet"
+GATHERED = "gathered.json"
+WORDS = r"[\pL\pN]"
+KILOBYTE = 1 << 10
+
+
+@dataclass
+class _Taken:
+    """What is taken of a language so far; `seen` are the hashes of its texts."""
+
+    bytes: int = 0
+    documents: int = 0
+    held_out: int = 0
+    seen: set[int] = field(default_factory=set)
+
+
+def shards_of(sources: Sequence[TextSource], languages: Sequence[str]) -> list[Shard]:
+    """The pieces of all sources, whose paths start at the working folder.
+
+    Raises:
+        DataError: a source matches no file.
+        StoreError: it lies elsewhere and cannot be reached.
+    """
+    context = StageContext(out=Path(), inputs={}, base=Path(), seed=0, languages=tuple(languages))
+    size = CurateConfig().shard_mb * MEGABYTE
+    return [piece for source in sources for piece in cut_all(files_of(source, context), size)]
+
+
+def gather(shards: Sequence[Shard], languages: Sequence[str], config: TrustedText, folder: Path) -> dict[str, int]:
+    """Write the text of each language into LEARNT and HELD_OUT in a folder of its name, a text that comes twice once.
+
+    Languages are identified where they are not known, and text that contradicts its language is left out, as in
+    curation. Files are read in shuffled order, until there is enough of every language.
+
+    Returns:
+        texts taken by language; what an earlier, killed attempt has gathered is not gathered again.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    finished = folder / GATHERED
+    if not finished.is_file():
+        step = LanguageStep(Identifier(languages, LanguageRule()))
+        taken: dict[str, _Taken] = defaultdict(_Taken)
+        shuffled = random.Random(len(shards)).sample(list(shards), len(shards))
+        with contextlib.ExitStack() as stack, track("read", sum(s.size for s in shards) // KILOBYTE, "kB") as bar:
+            writers = Writers(stack)
+            for shard in shuffled:
+                for language, rows in _read(shard, step, [name for name in languages if _wants(taken[name], config)]):
+                    _take(rows, taken[language], config, folder / language, writers)
+                bar.advance(shard.size // KILOBYTE)
+        write_json(finished, {language: taken[language].documents for language in languages})
+    counts: dict[str, int] = read_json(finished)
+    return counts
+
+
+def _wants(taken: _Taken, config: TrustedText) -> bool:
+    return taken.bytes < config.megabytes * 1e6
+
+
+def _read(shard: Shard, step: LanguageStep, wanted: list[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Texts in wanted languages with a letter or digit in them, by batch and language."""
+    if not wanted or (shard.language and shard.language not in wanted):
+        return
+    try:
+        for batch in read_documents(shard, Damage(shard.name)):
+            judged = judge_all([step], batch)
+            for language, rows in by_language(judged.filter(pc.is_null(judged["reason"]))):
+                if language in wanted:
+                    yield language, rows.select(["text"]).filter(pc.match_substring_regex(rows["text"], WORDS))
+    except BrokenFileError as error:
+        raise DataError(
+            "the file cannot be read",
+            where=shard.name,
+            expected="whole Parquet, JSON lines, plain text in UTF-8 or a web archive",
+            got=error,
+            fix="repair or remove it",
+        ) from error
+
+
+def _take(rows: pa.RecordBatch, taken: _Taken, config: TrustedText, folder: Path, writers: Writers) -> None:
+    """Write what of these texts is new and still wanted; every k-th is held out."""
+    hashes, _ = sign(rows["text"], [""] * rows.num_rows, [1] * rows.num_rows, bands=0, rows=0)
+    _, first = np.unique(hashes, return_index=True)
+    fresh = [index for index in sorted(first.tolist()) if int(hashes[index]) not in taken.seen]
+    rows = rows.take(pa.array(fresh, pa.int64()))
+    size = np.cumsum(pc.binary_length(rows["text"]).to_numpy(zero_copy_only=False))
+    rows = rows.slice(0, int((taken.bytes + size <= config.megabytes * 1e6).sum()))
+    numbers = taken.documents + np.arange(rows.num_rows)
+    held = numbers % round(1 / config.held_out) == 0
+    held &= taken.held_out + np.cumsum(held) <= config.most_held_out
+    for name, chosen in ((LEARNT, ~held), (HELD_OUT, held)):
+        if chosen.any():
+            writers.write(folder / name, rows.filter(pa.array(chosen)))
+    taken.seen.update(hashes[fresh].tolist())
+    taken.documents += rows.num_rows
+    taken.held_out += int(held.sum())
+    taken.bytes += int(size[rows.num_rows - 1]) if rows.num_rows else 0
+
+
+def make_from_text(
+    sources: Sequence[TextSource],
+    languages: Sequence[str],
+    config: TrustedText,
+    out: Path,
+    *,
+    kind: str,
+    command: str,
+    make: Callable[[dict[str, Path], Path], dict[str, Any]],
+) -> Artifact:
+    """Gather text and make an artifact of it; what is up to date is not made again, what was killed is gone on from.
+
+    Args:
+        make: is given the folder of each language with enough text, and the folder to work in; returns the counts.
+
+    Raises:
+        DataError: a file cannot be read, or there is too little text in every language.
+        LockedError: another process is making it.
+    """
+    shards = shards_of(sources, languages)
+    section = config.model_dump(mode="json")
+    basis = {"sources": [source.model_dump(mode="json") for source in sources], "languages": list(languages)}
+    key = sha256_obj({"command": command, "version": __version__, "input": fingerprint(shards), **basis, **section})
+
+    def work(folder: Path) -> dict[str, Any]:
+        texts = folder / "work"
+        counts = gather(shards, languages, config, texts)
+        enough = [language for language, count in counts.items() if count >= config.min_documents]
+        if not enough:
+            raise DataError(
+                "there is too little text to learn from",
+                expected=f"{config.min_documents} documents in a language",
+                got=", ".join(f"{language} {count}" for language, count in counts.items()),
+                fix="name more text, or the right column and languages",
+            )
+        made = make({language: texts / language for language in enough}, folder)
+        shutil.rmtree(texts)
+        return made | {"left_out": {language: count for language, count in counts.items() if language not in enough}}
+
+    with locked(out.parent, f".{out.name}.lock"):
+        artifact, _ = make_artifact(
+            out, key, kind=kind, stage=command, parents={}, recipe={**basis, command: section}, make=work
+        )  # fmt: skip
+    return artifact
