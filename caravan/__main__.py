@@ -75,19 +75,22 @@ def run(recipe: RecipePath, words: Words = None) -> None:
 
 
 @app.command()
-def validate(recipe: RecipePath, words: Words = None) -> None:
-    """Check a recipe and a sample of every data set in it; nothing is run."""
-    from caravan.recipe.load import load_recipe
-    from caravan.road import check, stages_of
+def validate(
+    target: Annotated[
+        Path, typer.Argument(metavar="RECIPE | DATA", help="recipe (.yaml), or a file or folder of data")
+    ],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="faults that are shown; all are counted")] = 20,
+) -> None:
+    """Check a recipe and a sample of every data set in it, or all rows of a data set; nothing is run.
 
-    _, overrides = split_words(words)
-    loaded = load_recipe(recipe, overrides)
-    faults = check(loaded)
-    for fault in faults:
-        console.print(f"[red]✗[/] {escape(str(fault))}\n", highlight=False, soft_wrap=True)
-    if faults:
+    For data, key=value are settings of its source: `language=en media=images format=llava`.
+    """
+    from caravan.validation import validate_data, validate_recipe
+
+    look = validate_recipe if target.suffix in (".yaml", ".yml") else validate_data
+    if not look(target, split_words(words)[1], out, limit):
         raise typer.Exit(1)
-    out.print(f"{recipe}: valid; stages: {', '.join(stage.name for stage in stages_of(loaded))}", highlight=False)
 
 
 @app.command()

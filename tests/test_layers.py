@@ -15,7 +15,7 @@ LAYERS = (
     {"recipe", "records"},
     {"text", "media", "models", "samples", "engine"},
     {"curate", "tokenize", "instruct", "train", "evaluate", "export", "serve", "plan"},
-    {"__main__", "road", "report", "inspection", "doctor"},
+    {"__main__", "road", "report", "inspection", "doctor", "validation"},
 )
 # Within these layers a part may import its neighbours.
 OPEN_LAYERS = (1, 4)

@@ -71,7 +71,7 @@ class Row:
     ) -> None:
         """Note a fault of the row and go on: all of them are told together."""
         shown = got if isinstance(got, str) else repr(got)
-        self.faults.append(kind(problem, where=self.where(field), expected=expected, got=shown[:120], fix=fix))
+        self.faults.append(kind(problem, where=self.where(field), expected=expected, got=shown[:240], fix=fix))
 
     def text(self, field: str) -> str:
         """A text that is not empty.

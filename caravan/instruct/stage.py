@@ -25,6 +25,7 @@ from caravan.recipe.instruct import (
 
 log = get_logger(__name__)
 CHECKED = 20
+CHECKED_ROWS = 200  # of them only the headers of the media are looked at
 LISTED = 1_000
 
 
@@ -135,9 +136,14 @@ def _nothing(name: str, broken: list[dict[str, Any]], broken_rows: int, ctx: Sta
 
 def check(config: InstructConfig, ctx: StageContext) -> list[CaravanError]:
     """Faults in the first rows of every source; the sample world needs no look."""
+    from caravan.instruct.validate import examine
+
     faults: list[CaravanError] = []
     for number, source in enumerate(config.sources):
         if isinstance(source, SampleSource):
+            continue
+        if isinstance(source, DataSource):
+            faults += examine(source, ctx, limit=LISTED, rows=CHECKED_ROWS).faults
             continue
         try:
             first = itertools.islice(items(source, ctx, name_of(number, source)), CHECKED)

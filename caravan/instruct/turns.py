@@ -30,6 +30,8 @@ ROLES = {
 PARTS: Mapping[str, Kind] = {"image_url": "image", "image": "image", "input_audio": "audio", "audio": "audio"}
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {"audio": ("audios", "audio"), "image": ("images", "image")}
 MESSAGES = ("messages", "conversations")
+# Content whose fault has been noted.
+UNUSABLE: list[Mapping[str, Any]] = [{"type": None}]
 
 
 def messages_of(row: Row, source: DataSource) -> tuple[Message, ...]:
@@ -44,7 +46,7 @@ def messages_of(row: Row, source: DataSource) -> tuple[Message, ...]:
         pieces = _pieces(row, source, place, turn)
         parts = [_part(row, place, piece, rest, counts) for piece in pieces]
         role = _role(row, place, turn)
-        if not any(isinstance(part, TextPart) and part.text.strip() for part in parts):
+        if pieces != UNUSABLE and not any(isinstance(part, TextPart) and part.text.strip() for part in parts):
             _see_content(row, place, role, bool(pieces))
         messages.append(Message(role, tuple(part for part in parts if part is not None)))
     for kind, found in media.items():
@@ -120,10 +122,8 @@ def referred(row: Row, source: DataSource, kind: Kind, cell: Any, field: str) ->
         media = cell if isinstance(cell, Media) else media_of(cell, row.folder)
         look(media, kind, whole=source.decode)
     except DataError as error:
-        at = f"{field}: {error.where}" if error.where else field
-        row.fault(
-            error.problem, at, expected=error.expected, got=error.got or "", fix=error.fix or "", kind=type(error)
-        )
+        got = ": ".join(filter(None, (error.where, error.got)))
+        row.fault(error.problem, field, expected=error.expected, got=got, fix=error.fix or "", kind=type(error))
         return None
     return media
 
@@ -144,7 +144,7 @@ def _pieces(row: Row, source: DataSource, place: str, turn: Mapping[str, Any]) -
     if isinstance(content, list) and all(isinstance(piece, Mapping) for piece in content):
         return content
     row.fault("content of a wrong type", place, expected="text, or a list of parts", got=content, fix="write the text")
-    return [{"type": "none"}]
+    return UNUSABLE
 
 
 def _split(text: str, source: DataSource) -> list[Mapping[str, Any]]:
@@ -164,7 +164,7 @@ def _part(
         return TextPart(piece["text"])
     kind = PARTS.get(str(name))
     if kind is None:
-        if name != "none":
+        if piece not in UNUSABLE:
             row.fault("unknown content", place, expected=" | ".join(["text", *PARTS]), got=piece, fix="rename the type")
         return None
     inner = piece.get(str(name), piece.get("url", piece.get("path")))
