@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "caravan"
 LAYERS = (
     {"core"},
     {"recipe", "records"},
-    {"text", "media", "models", "samples", "engine"},
+    {"text", "media", "models", "samples", "engine", "pages"},
     {"curate", "tokenize", "instruct", "train", "evaluate", "export", "serve", "plan"},
     {"__main__", "road", "report", "inspection", "doctor", "validation"},
 )

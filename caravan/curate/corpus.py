@@ -12,8 +12,8 @@ import duckdb
 
 PARTS = {"documents": ("kept", "rejected"), "pairs": ("pairs", "rejected_pairs")}
 # What each table has, also where nothing was read.
-NEEDED = {"bytes": "BIGINT", "value": "DOUBLE"} | dict.fromkeys(
-    ("id", "language", "text", "source", "step", "reason", "duplicate_of", "repairs", "masked"), "VARCHAR"
+NEEDED = {"bytes": "BIGINT", "value": "DOUBLE", "perplexity": "FLOAT"} | dict.fromkeys(
+    ("id", "language", "text", "source", "step", "reason", "duplicate_of", "repairs", "masked", "bucket"), "VARCHAR"
 )
 BETWEEN = "\t"  # the sides of a pair, shown as one text
 # Of any rows those whose ids have the least hashes: chosen without order, and the same each time.

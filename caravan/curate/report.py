@@ -1,191 +1,211 @@
-"""What curation did: survivors by step, language and reason, samples of what went, and what could not be read."""
+"""What curation did, in figures: survivors by step, stage and language, reasons, spreads, and samples of what went."""
 
 from __future__ import annotations
 
-import html
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from caravan.curate.corpus import SAMPLE, create_tables, rows_of
+from caravan.curate.distributions import binned, spread
 from caravan.curate.rows import Broken
 
 SAMPLES = 3
-SAMPLE_CHARACTERS = 200
-LISTED_IN_PAGE = 50
+SAMPLE_CHARACTERS = 300
+# Steps that are told of together, as PolyLM tells of them (arXiv 2307.06018).
+STAGES = {
+    "identification": ("language", "chinese"),
+    "rules": ("rules", "repairs", "toxicity"),
+    "learned filters": ("perplexity", "quality"),
+    "duplicates": ("duplicates",),
+}
+FILTERS = "rules and learned filters"
+PAIR_STEPS = ("pair", "duplicates")
 
-ROWS = """
-    SELECT language, step, reason, count(*) AS documents, sum(strlen(text))::BIGINT AS bytes
-    FROM {table} GROUP BY ALL ORDER BY documents DESC, language, step, reason
-"""
-SAMPLED = f"""
-    SELECT step, reason, id, left(text, {SAMPLE_CHARACTERS}) AS text, value FROM rejected
-    QUALIFY row_number() OVER (PARTITION BY step, reason ORDER BY hash(id)) <= {SAMPLES} ORDER BY step, reason, id
-"""
-
-REPAIRED = """
-    SELECT repair, count(*) AS documents FROM (SELECT unnest(string_split(repairs, ', ')) AS repair FROM kept)
-    GROUP BY ALL ORDER BY documents DESC, repair
-"""
-
-BUCKETS = """
-    SELECT language, bucket, count(*) AS documents, sum(strlen(text))::BIGINT AS bytes FROM kept
-    WHERE bucket IS NOT NULL GROUP BY ALL ORDER BY ALL
-"""
-WITHOUT_MODEL = "SELECT language, count(*) FROM kept GROUP BY language HAVING count(bucket) = 0 ORDER BY language"
+Rows = Sequence[Mapping[str, Any]]
 
 
-def summarise(out: Path, steps: list[str], broken_rows: int, broken: list[Broken]) -> dict[str, Any]:
+def summarise(
+    out: Path, steps: Sequence[str], languages: Sequence[str], broken_rows: int, broken: Sequence[Broken]
+) -> dict[str, Any]:
     """The report of a finished corpus.
 
     Args:
         out: folder with `kept`, `rejected`, `pairs` and `rejected_pairs`.
         steps: the steps of documents in their order.
+        languages: of the run.
     """
     with duckdb.connect() as connection:
-        documents = _table(connection, out, "kept") + _table(connection, out, "rejected")
-        pairs = _table(connection, out, "pairs") + _table(connection, out, "rejected_pairs")
-        repaired = _dicts(connection.execute(REPAIRED)) if any(not row["reason"] for row in documents) else []
-        samples = _dicts(connection.execute(SAMPLED)) if any(row["reason"] for row in documents) else []
-        scored = "perplexity" in steps and any(not row["reason"] for row in documents)
-        buckets = _dicts(connection.execute(BUCKETS)) if scored else []
-        without = connection.execute(WITHOUT_MODEL).fetchall() if scored else []
+        create_tables(connection, out)
+        documents, pairs = (rows_of(connection.execute(_counted(table))) for table in ("documents", "pairs"))
+        samples = {table: rows_of(connection.execute(_sampled(table))) for table in ("documents", "pairs")}
+        masked = {table: rows_of(connection.execute(_masked(table))) for table in ("documents", "pairs")}
+        repaired = rows_of(connection.execute(REPAIRED))
+        scored = rows_of(connection.execute(SCORED))
+        buckets = rows_of(connection.execute(BUCKETS))
+        without = connection.execute(WITHOUT_MODEL).fetchall() if "perplexity" in steps else []
     return {
         "notes": [f"no n-gram model for {name}: {count:,} documents passed without" for name, count in without],
-        "documents": _view(documents, steps),
-        "languages": _languages(documents),
-        "pairs": _view(pairs, ["pair", "duplicates"]) | {"languages": _languages(pairs)},
-        "repaired": repaired,
+        "documents": _view(documents, steps) | {"table": stage_table(documents, steps, languages)},
+        "languages": _languages(documents, steps),
+        "lengths": _spreads([
+            {**row, "read": row["documents"], "kept": 0 if row["reason"] else row["documents"]} for row in documents
+        ]),
+        "perplexity": _spreads(scored),
         "buckets": buckets,
-        "samples": samples,
+        "pairs": _view(pairs, PAIR_STEPS) | {"languages": _languages(pairs, PAIR_STEPS), "samples": samples["pairs"]},
+        "repaired": repaired,
+        "masked": masked,
+        "samples": samples["documents"],
         "broken": {"rows": broken_rows, "files": sum(entry.row is None for entry in broken)},
-    }
+    }  # fmt: skip
 
 
-def _table(connection: duckdb.DuckDBPyConnection, out: Path, name: str) -> list[dict[str, Any]]:
-    """Documents and bytes of one part of the corpus, by language, step and reason."""
-    files = [str(file) for file in sorted((out / name).rglob("*.parquet"))]
-    if not files:
-        return []
-    relation = connection.read_parquet(files)
-    if "source_text" in relation.columns:
-        relation = relation.project(
-            "*, source_language || '-' || target_language AS language, source_text || target_text AS text"
-        )
-    if "reason" not in relation.columns:
-        relation = relation.project("*, NULL::VARCHAR AS step, NULL::VARCHAR AS reason")
-    relation.create_view(name)
-    return _dicts(connection.execute(ROWS.format(table=name)))
+def _counted(table: str) -> str:
+    """Documents and bytes by language, verdict and length."""
+    return f"""
+        SELECT language, step, reason, {binned("length(text)")} AS bin, count(*) AS documents,
+               sum(bytes)::BIGINT AS bytes
+        FROM {table} GROUP BY ALL ORDER BY ALL
+    """
 
 
-def _dicts(result: Any) -> list[dict[str, Any]]:
-    names = [column[0] for column in result.description]
-    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+def _sampled(table: str) -> str:
+    row = f"{{id: id, language: language, value: value, text: left(text, {SAMPLE_CHARACTERS}), copy_of: duplicate_of}}"
+    return f"""
+        SELECT step, reason, {SAMPLE.format(row=row, count=SAMPLES)} FROM {table}
+        WHERE reason IS NOT NULL GROUP BY step, reason ORDER BY step, reason
+    """
 
 
-def _sum(rows: list[dict[str, Any]]) -> dict[str, int]:
+def _masked(table: str) -> str:
+    """Placeholders in what was kept, by kind, and documents that have some."""
+    return f"""
+        SELECT split_part(entry, ' ', 1) AS kind, count(*) AS documents,
+               sum(split_part(entry, ' ', 2)::BIGINT)::BIGINT AS places
+        FROM (SELECT unnest(string_split(masked, ', ')) AS entry FROM {table} WHERE reason IS NULL)
+        GROUP BY ALL ORDER BY places DESC, kind
+    """
+
+
+REPAIRED = """
+    SELECT repair, count(*) AS documents
+    FROM (SELECT unnest(string_split(repairs, ', ')) AS repair FROM documents WHERE reason IS NULL)
+    GROUP BY ALL ORDER BY documents DESC, repair
+"""
+BUCKETS = """
+    SELECT language, bucket, count(*) AS documents, sum(bytes)::BIGINT AS bytes FROM documents
+    WHERE reason IS NULL AND bucket IS NOT NULL GROUP BY ALL ORDER BY ALL
+"""
+WITHOUT_MODEL = """
+    SELECT language, count(*) FROM documents WHERE reason IS NULL
+    GROUP BY language HAVING count(bucket) = 0 ORDER BY language
+"""
+# What had gone before it was scored is not in it.
+SCORED = f"""
+    SELECT language, {binned("perplexity")} AS bin, count(*) AS read, count(*) FILTER (reason IS NULL) AS kept
+    FROM documents WHERE perplexity IS NOT NULL GROUP BY ALL ORDER BY ALL
+"""
+
+
+def _sum(rows: Rows) -> dict[str, int]:
     return {name: sum(row[name] for row in rows) for name in ("documents", "bytes")}
 
 
-def _view(rows: list[dict[str, Any]], steps: list[str]) -> dict[str, Any]:
-    """Totals, what is left after each step, and how many went for each reason."""
-    left = _sum(rows)
-    stages = [{"step": "read", **left}]
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 6) if whole else None
+
+
+def stage_of(step: str) -> str:
+    """The stage that a step belongs to; one that belongs to none stands for itself."""
+    return next((stage for stage, steps in STAGES.items() if step in steps), step)
+
+
+def survivors(rows: Rows, steps: Sequence[str]) -> list[dict[str, Any]]:
+    """What is left after each step: documents and bytes, their share of all that was read, and the share that went.
+
+    Args:
+        rows: documents and bytes by step and reason.
+    """
+    read = left = _sum(rows)
+    entries: list[dict[str, Any]] = [{"step": "read", "stage": "", **read, "kept": 1.0, "dropped": None}]
     for step in steps:
         gone = _sum([row for row in rows if row["step"] == step])
+        share = _share(gone["documents"], left["documents"])
         left = {name: left[name] - gone[name] for name in left}
-        stages.append({"step": step, **left})
-    named = sorted({(row["step"], row["reason"]) for row in rows if row["reason"]})
-    reasons = [
-        {
-            "step": step,
-            "reason": reason,
-            **_sum([row for row in rows if (row["step"], row["reason"]) == (step, reason)]),
-        }
-        for step, reason in named
+        kept = _share(left["documents"], read["documents"])
+        entries.append({"step": step, "stage": stage_of(step), **left, "kept": kept, "dropped": share})
+    return entries
+
+
+def stage_table(rows: Rows, steps: Sequence[str], languages: Collection[str]) -> list[dict[str, Any]]:
+    """PolyLM's table: documents left after each stage, of all languages, and of English and the run's other ones.
+
+    Returns:
+        for each stage `stage` and, by group of languages, `documents`, `kept` (of what was read) and `dropped` (of what
+        came into the stage); then the rules and the learned filters as one.
+    """
+    english = [row for row in rows if row["language"] == "en"]
+    others = [row for row in rows if row["language"] in languages and row["language"] != "en"]
+    groups = {"all": rows, "English": english, "other languages": others} if english and others else {"all": rows}
+    left = {name: survivors(own, steps) for name, own in groups.items()}
+    named = list(dict.fromkeys(map(stage_of, steps)))
+    spans = {stage: [i for i, step in enumerate(steps, 1) if stage_of(step) == stage] for stage in named}
+    if "rules" in spans and "learned filters" in spans:
+        spans[FILTERS] = spans["rules"] + spans["learned filters"]
+    return [
+        {"stage": stage} | {name: _through(entries, min(span), max(span)) for name, entries in left.items()}
+        for stage, span in spans.items()
     ]
-    reasons.sort(key=lambda entry: -int(entry["documents"]))
+
+
+def _through(entries: Rows, first: int, last: int) -> dict[str, Any]:
+    """What some steps, from the first to the last, did together."""
+    came, stayed = entries[first - 1]["documents"], entries[last]["documents"]
+    return {"documents": stayed, "kept": entries[last]["kept"], "dropped": _share(came - stayed, came)}
+
+
+def _view(rows: Rows, steps: Sequence[str]) -> dict[str, Any]:
+    """Totals, what is left after each step, and how many went for each reason, by language too."""
+    left = survivors(rows, steps)
+    reasons = []
+    for step, reason in {(row["step"], row["reason"]) for row in rows if row["reason"]}:
+        own = [row for row in rows if (row["step"], row["reason"]) == (step, reason)]
+        languages: Counter[str] = Counter()
+        for row in own:
+            languages[row["language"]] += row["documents"]
+        reasons.append({"step": step, "reason": reason, **_sum(own), "languages": dict(languages.most_common())})
+    reasons.sort(key=lambda entry: (-entry["documents"], entry["step"], entry["reason"]))
     return {
-        "read": stages[0]["documents"],
-        "kept": left["documents"],
-        "bytes": left["bytes"],
-        "stages": stages,
+        "read": left[0]["documents"],
+        "kept": left[-1]["documents"],
+        "bytes": left[-1]["bytes"],
+        "stages": left,
         "reasons": reasons,
     }
 
 
-def _languages(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """Read and kept documents and kept bytes by language, most bytes first."""
+def _languages(rows: Rows, steps: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each language documents read and kept, kept bytes, and documents left after each step; most bytes first."""
     found = {}
     for language in {row["language"] for row in rows}:
-        own = [row for row in rows if row["language"] == language]
-        kept = _sum([row for row in own if row["reason"] is None])
-        found[str(language)] = {"read": _sum(own)["documents"], "kept": kept["documents"], "bytes": kept["bytes"]}
+        left = survivors([row for row in rows if row["language"] == language], steps)
+        found[str(language)] = {
+            "read": left[0]["documents"],
+            "kept": left[-1]["documents"],
+            "bytes": left[-1]["bytes"],
+            "left": {entry["step"]: entry["documents"] for entry in left[1:]},
+        }
     return dict(sorted(found.items(), key=lambda item: (-item[1]["bytes"], -item[1]["read"], item[0])))
 
 
-HEAD = """<!doctype html><html><head><meta charset="utf-8"><title>Corpus</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #223 }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 2rem } th { text-align: left; color: #667 }
-td, th { padding: .2rem .6rem; border-bottom: 1px solid #e4e6ec; vertical-align: top } td.n, th.n { text-align: right }
-td.bar { width: 40% } td.bar div { background: #4a7ab5; height: .8rem; border-radius: 2px }
-td.text { font-size: 13px; word-break: break-word; max-width: 34rem }
-</style></head><body>
-"""
-
-
-def page(report: dict[str, Any], broken: list[Broken]) -> str:
-    """The report as one HTML page without any other file."""
-    documents, pairs = report["documents"], report["pairs"]
-    parts = [
-        f"<h1>Corpus</h1><p>{documents['kept']:,} of {documents['read']:,} documents kept, "
-        f"{documents['bytes']:,} bytes; {pairs['kept']:,} of {pairs['read']:,} parallel pairs.</p>",
-        *(f"<p>{html.escape(note)}</p>" for note in report["notes"]),
-        "<h2>What is left after each step</h2>", _bars(documents["stages"], "step", "documents"),
-        "<h2>Why documents went</h2>", _bars(documents["reasons"], "reason", "documents"),
-        "<h2>What was repaired in those that stay</h2>", _bars(report["repaired"], "repair", "documents"),
-        "<h2>Languages</h2>", _bars(_named(report["languages"]), "language", "kept", "read", "bytes"),
-    ]  # fmt: skip
-    if report["buckets"]:
-        parts += ["<h2>Perplexity</h2>", _rows(report["buckets"], "language", "bucket", "documents", "bytes")]
-    if pairs["read"]:
-        parts += ["<h2>Parallel pairs</h2>", _bars(_named(pairs["languages"]), "language", "kept", "read", "bytes")]
-        parts += ["<h2>Why pairs went</h2>", _bars(pairs["reasons"], "reason", "documents")]
-    parts += ["<h2>A sample of what went</h2>", _rows(report["samples"], "step", "reason", "value", "text")]
-    if broken:
-        listed = [entry._asdict() for entry in broken[:LISTED_IN_PAGE]]
-        total = f"<p>{report['broken']['rows']:,} rows and {report['broken']['files']:,} files.</p>"
-        parts += ["<h2>What could not be read</h2>", total, _rows(listed, "file", "row", "problem")]
-    return HEAD + "\n".join(parts) + "</body></html>\n"
-
-
-def _named(languages: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
-    return [{"language": language, **counts} for language, counts in languages.items()]
-
-
-def _bars(rows: list[dict[str, Any]], label: str, number: str, *more: str) -> str:
-    """A table with a bar for one number of each row."""
-    top = max((row[number] for row in rows), default=0) or 1
-    head = f"<th>{label}</th><th></th>" + "".join(f'<th class="n">{name}</th>' for name in (number, *more))
-    lines = [
-        f"<tr><td>{html.escape(str(row[label]))}</td>"
-        f'<td class="bar"><div style="width:{100 * row[number] / top:.1f}%"></div></td>'
-        + "".join(f'<td class="n">{row[name]:,}</td>' for name in (number, *more))
-        + "</tr>"
-        for row in rows
-    ]
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
-
-
-def _rows(rows: list[dict[str, Any]], *names: str) -> str:
-    """A plain table."""
-    head = "".join(f"<th>{name}</th>" for name in names)
-    lines = (
-        "<tr>" + "".join(f'<td class="{name}">{html.escape(_shown(row[name]))}</td>' for name in names) + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+def _spreads(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Spread of a figure in each language of which something was kept, most documents first."""
+    bins: dict[str, list[tuple[int, int, int]]] = {}
+    for row in rows:
+        bins.setdefault(row["language"], []).append((row["bin"], row["read"], row["kept"]))
+    found = {language: spread(own) for language, own in bins.items() if any(kept for _, _, kept in own)}
+    return dict(sorted(found.items(), key=lambda item: (-item[1]["kept"]["documents"], item[0])))

@@ -58,7 +58,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
         if config.duplicates.index:
             finish_index(config, ctx.languages, ctx.out)
         settle_pairs(pairs, config, ctx.out)
-        _write_report(documents + pairs, config, ctx.out)
+        _write_report(documents + pairs, config, ctx)
     shutil.rmtree(work, ignore_errors=True)
     return _counts(read_json(report))
 
@@ -139,15 +139,18 @@ def _forget_other_input(now: list[Any], out: Path) -> None:
     write_json(plan_file, now)
 
 
-def _write_report(judged: list[Path], config: CurateConfig, out: Path) -> None:
+def _write_report(judged: list[Path], config: CurateConfig, ctx: StageContext) -> None:
     """Write what was kept, dropped and unreadable; `report.json` comes last and ends the stage."""
     from caravan.curate.judge import read_damage, step_names
-    from caravan.curate.report import page, summarise
+    from caravan.curate.report import summarise
+    from caravan.curate.report_page import page
+    from caravan.curate.settle import DUPLICATES
 
+    out = ctx.out
     broken_rows, broken = read_damage(judged)
-    summary = summarise(out, [*step_names(config), "duplicates"], broken_rows, broken)
+    summary = summarise(out, [*step_names(config), DUPLICATES], ctx.languages, broken_rows, broken)
     write_json(out / "broken.json", [entry._asdict() for entry in broken])
-    write_text(out / "report.html", page(summary, broken))
+    write_text(out / "report.html", page(summary, ctx.languages, broken))
     documents, pairs = summary["documents"], summary["pairs"]
     if not documents["read"] and not pairs["read"]:
         raise DataError(

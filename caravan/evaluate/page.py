@@ -5,40 +5,17 @@ The page loads nothing from elsewhere: styles, plots, sound and pictures are in 
 
 from __future__ import annotations
 
+from caravan.pages.style import framed
+
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2327; --paper: #fcfcfa; --card: #f1f1ed; --line: #d5d5cf;
-  --good: #1f7a4d; --bad: #b3401f; --quiet: #6a7075; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e6e7; --paper: #16191c; --card: #20252a; --line: #3a4147;
-  --good: #59c08a; --bad: #f08a64; --quiet: #9aa2a8; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
-table { border-collapse: collapse; } th, td { text-align: start; padding: .25rem 1.2rem .25rem 0;
-  border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number, th.number { text-align: end; font-variant-numeric: tabular-nums; }
-.good { color: var(--good); } .bad { color: var(--bad); } .quiet { color: var(--quiet); font-size: .85rem; }
-.scroll { overflow-x: auto; } svg { width: 100%; height: auto; }
-.turns { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem; }
-.turn { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; }
-.turn p { margin: .3rem 0; overflow-wrap: anywhere; } .turn audio { width: 100%; height: 2.2rem; }
+.turn audio { width: 100%; height: 2.2rem; }
 .turn img { display: block; min-width: 6rem; max-width: 100%; max-height: 12rem; image-rendering: auto;
   border-radius: .3rem; background: #fff; }
-.matrix td { text-align: center; padding: .15rem .5rem; min-width: 1.6rem; } .hit { font-weight: 700; }
 """
 
-PAGE = (
-    """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Caravan: held-out quality</title>
-<style>"""
-    + _STYLE
-    + """</style>
-</head>
-<body>
-<h1>Held-out quality</h1>
+PAGE = framed(
+    "Caravan: held-out quality",
+    """<h1>Held-out quality</h1>
 <p>{{ rows }} questions, none of them seen in training. {{ rule }}</p>
 <div class="scroll"><table id="results">
 <tr><th>measured</th><th class="number">value</th><th class="number">at least</th><th class="number">items</th>
@@ -117,9 +94,8 @@ style="background: color-mix(in srgb, var(--good) {{ share | round | int }}%, tr
 </div>
 {% endfor %}
 </div>
-</body>
-</html>
-"""
+""",
+    _STYLE,
 )
 
 MARKDOWN = """# Held-out quality

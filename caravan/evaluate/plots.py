@@ -1,19 +1,16 @@
-"""Plots as SVG that takes its text colour from the page, so that they read on light and on dark."""
+"""Plots of the evaluation's report."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from caravan.evaluate.metrics import BY_CHARACTER, Score
+from caravan.pages.plots import BAR, INK, new_figure, strip, svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# matplotlib wants a colour; in the SVG it becomes the page's own.
-_INK = "#010203"
-BAR = "#3f8f8b"
 WIDE, ROW = 9.0, 1.35
 
 
@@ -28,8 +25,8 @@ def accuracy_plot(scores: Sequence[Score], languages: Sequence[str]) -> str:
         _bars(axes, [values.get(language) for language in languages], languages)
         axes.set_ylim(0, 1.12)
         axes.set_yticks([0, 0.5, 1])
-        _title(axes, f"{task}, {group}" if group else task)
-    return _svg(figure)
+        strip(axes, f"{task}, {group}" if group else task)
+    return svg(figure)
 
 
 def error_plot(scores: Sequence[Score], languages: Sequence[str]) -> str:
@@ -42,8 +39,8 @@ def error_plot(scores: Sequence[Score], languages: Sequence[str]) -> str:
     heard = [language for language in languages if language in values]
     _bars(axes, [values[language] for language in heard], heard)
     axes.set_ylim(0, max(0.1, *(1.15 * value for value in values.values() if value is not None)))
-    _title(axes, f"errors in transcripts: words ({', '.join(BY_CHARACTER)}: characters), less is better")
-    return _svg(figure)
+    strip(axes, f"errors in transcripts: words ({', '.join(BY_CHARACTER)}: characters), less is better")
+    return svg(figure)
 
 
 def bits_plot(bits: Mapping[str, float]) -> str:
@@ -55,18 +52,12 @@ def bits_plot(bits: Mapping[str, float]) -> str:
     ordered = sorted(bits, key=lambda language: bits[language])
     _bars(axes, [bits[language] for language in ordered], ordered)
     axes.set_ylim(0, 1.15 * max(bits.values()))
-    _title(axes, "bits per byte of held-out text, less is better")
-    return _svg(figure)
+    strip(axes, "bits per byte of held-out text, less is better")
+    return svg(figure)
 
 
 def _figure(panels: int) -> Figure:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.fonttype"] = "none"
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(WIDE, 0.4 + ROW * panels), layout="constrained")
+    return new_figure(WIDE, 0.4 + ROW * panels)
 
 
 def _bars(axes: Any, values: Sequence[float | None], names: Sequence[str]) -> None:
@@ -74,25 +65,6 @@ def _bars(axes: Any, values: Sequence[float | None], names: Sequence[str]) -> No
     axes.bar(range(len(names)), heights, color=BAR, width=0.7)
     for place, value in enumerate(values):
         words = "–" if value is None else f"{value:.2f}"
-        axes.text(place, heights[place], words, ha="center", va="bottom", fontsize=7, color=_INK)
-    axes.set_xticks(range(len(names)), names, fontsize=8, color=_INK)
-    axes.tick_params(colors=_INK, length=0, labelsize=8)
+        axes.text(place, heights[place], words, ha="center", va="bottom", fontsize=7, color=INK)
+    axes.set_xticks(range(len(names)), names, fontsize=8, color=INK)
     axes.set_xlim(-0.6, len(names) - 0.4)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.set_facecolor("none")
-
-
-def _title(axes: Any, words: str) -> None:
-    axes.set_title(words, loc="left", fontsize=9, color=_INK)
-
-
-def _svg(figure: Figure) -> str:
-    """The drawing alone, without XML header; ids from a fixed salt, so that the same figures give the same file."""
-    import matplotlib
-
-    drawing = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "caravan"}):
-        figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = drawing.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")

@@ -8,14 +8,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import jinja2
-
 from caravan.core.files import write_json, write_text
 from caravan.evaluate import plots
 from caravan.evaluate.metrics import FP32, Score, confusion_matrices, failures, reached, scores, table
 from caravan.evaluate.page import MARKDOWN, PAGE
 from caravan.evaluate.rows import Row
 from caravan.evaluate.turns import choose_turns, shown
+from caravan.pages.style import environment
 from caravan.recipe.evaluate import EvaluateConfig
 from caravan.records import LANGUAGES
 
@@ -63,8 +62,6 @@ def write_report(
     asked = {score.language for score in measured}
     languages = sorted(asked, key=lambda code: LANGUAGES.index(code) if code in LANGUAGES else len(LANGUAGES))
     turns = [shown(row, answers) for row in choose_turns(rows, answers[FP32], config.turns, seed)]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "mark": mark}
     facts = {**report, "turns": turns, "reached": reached}
     drawings = {
         "accuracy": plots.accuracy_plot(measured, languages),
@@ -72,14 +69,10 @@ def write_report(
         "bits": plots.bits_plot(report["bits_per_byte"]),
     }
     write_json(out / "report.json", report)
-    plain = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    plain.filters |= environment.filters
-    write_text(out / "report.md", plain.from_string(MARKDOWN).render(facts))
-    write_text(out / "report.html", environment.from_string(PAGE).render(facts, plots=drawings))
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+    for name, template in (("report.md", MARKDOWN), ("report.html", PAGE)):
+        reader = environment(html=name.endswith("html"))
+        reader.filters["mark"] = mark
+        write_text(out / name, reader.from_string(template).render(facts, plots=drawings))
 
 
 def mark(line: Mapping[str, Any]) -> str:
