@@ -8,6 +8,7 @@ CaravanError
 │   ├── StoreError             files elsewhere that cannot be reached
 │   ├── PlaceholderError       placeholders and media do not match
 │   └── UnsupervisedError      a dialogue without a token to learn from
+├── EndpointError              a service over HTTP that refuses or does not answer
 ├── ArtifactError              a folder on the road that cannot be used
 │   ├── LockedError            another run is at work in it
 │   └── DiskFullError          no space left
@@ -88,6 +89,10 @@ class PlaceholderError(DataError):
 
 class UnsupervisedError(DataError):
     """A dialogue has no token that carries loss."""
+
+
+class EndpointError(CaravanError):
+    """A service that is asked over HTTP refuses, or does not answer."""
 
 
 class ArtifactError(CaravanError):

@@ -19,6 +19,12 @@ class Item(NamedTuple):
     dialogue: Dialogue
 
 
+class Dropped(NamedTuple):
+    """A dialogue that is left out, and why."""
+
+    reason: str
+
+
 class BrokenRowError(DataError):
     """Everything that is wrong with one row; it speaks as its first fault."""
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from caravan.core.errors import CaravanError, DataError
-from caravan.core.files import read_json, write_json
+from caravan.core.files import read_json, write_json, write_text
 from caravan.core.log import get_logger
 from caravan.core.progress import track
 from caravan.core.stage import StageContext
-from caravan.instruct.rows import faults_of
+from caravan.instruct.rows import Dropped, faults_of
+from caravan.instruct.speech_report import add, markdown
 from caravan.recipe.instruct import (
     DataSource,
     InstructConfig,
@@ -27,6 +29,7 @@ log = get_logger(__name__)
 CHECKED = 20
 CHECKED_ROWS = 200  # of them only the headers of the media are looked at
 LISTED = 1_000
+WORK = "work"
 
 
 def name_of(number: int, source: Source) -> str:
@@ -53,7 +56,17 @@ def items(source: Source, ctx: StageContext, name: str) -> Iterator[Any]:
         case SpokenPictureSource():
             return speech.read_spoken_pictures(source, ctx, name)
         case DataSource():
-            return formats.read(source, ctx, name)
+            return _changed(formats.read(source, ctx, name), source, ctx, name)
+
+
+def _changed(found: Iterator[Any], source: DataSource, ctx: StageContext, name: str) -> Iterator[Any]:
+    """What is read, spoken if the recipe says so; what that costs is kept on disk until the run is finished."""
+    if source.speak:
+        from caravan.core.cache import Cache
+        from caravan.instruct.spoken import spoken
+
+        found = spoken(found, source.speak, ctx, Cache(ctx.out / WORK / f"{name}.db"))
+    return found
 
 
 def run(config: InstructConfig, ctx: StageContext) -> dict[str, Any]:
@@ -68,30 +81,45 @@ def run(config: InstructConfig, ctx: StageContext) -> dict[str, Any]:
     Raises:
         DataError: a source cannot be read or gives no dialogue, or a broken row where `broken` says stop.
     """
-    summaries = []
+    summaries: dict[str, dict[str, Any]] = {}
     for number, source in enumerate(config.sources):
         name = name_of(number, source)
         summary = ctx.out / "sources" / f"{name}.json"
         if not summary.exists():
             write_json(summary, _write_source(source, name, config, ctx))
-        summaries.append(read_json(summary))
-    broken = list(itertools.chain.from_iterable(summary["broken"] for summary in summaries))
-    write_json(ctx.out / "broken.json", broken)
-    tasks: Counter[str] = Counter()
-    for summary in summaries:
-        tasks.update(summary["tasks"])
+        summaries[name] = read_json(summary)
+    every = list(summaries.values())
+    write_json(ctx.out / "broken.json", [fault for summary in every for fault in summary["broken"]])
+    if any(summary["spoken"] for summary in every):
+        write_text(ctx.out / "spoken.md", markdown(summaries))
+    shutil.rmtree(ctx.out / WORK, ignore_errors=True)
     return {
-        "train": sum(summary["train"] for summary in summaries),
-        "test": sum(summary["test"] for summary in summaries),
-        "broken": sum(summary["broken_rows"] for summary in summaries),
-        "tasks": dict(sorted(tasks.items())),
+        "train": sum(summary["train"] for summary in every),
+        "test": sum(summary["test"] for summary in every),
+        "broken": sum(summary["broken_rows"] for summary in every),
+        "tasks": _summed(summary["tasks"] for summary in every),
+        "left out": _summed(summary["dropped"] for summary in every),
+        "spoken": {
+            language: _summed(summary["spoken"].get(language, {}) for summary in every)
+            for language in sorted({language for summary in every for language in summary["spoken"]})
+        },
     }
+
+
+def _summed(counts: Iterable[dict[str, float]]) -> dict[str, Any]:
+    """The sums of counts by name."""
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(sorted(total.items()))
 
 
 def _write_source(source: Source, name: str, config: InstructConfig, ctx: StageContext) -> dict[str, Any]:
     from caravan.instruct.shards import Shards
 
     tasks: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    speeches: dict[str, dict[str, float]] = {}
     broken: list[dict[str, Any]] = []
     broken_rows = 0
     with (
@@ -107,29 +135,38 @@ def _write_source(source: Source, name: str, config: InstructConfig, ctx: StageC
                 broken_rows += 1
                 broken += [_entry(fault) for fault in faults_of(item)] if len(broken) < LISTED else []
                 continue
+            if isinstance(item, Dropped):
+                dropped[item.reason] += 1
+                continue
             split, dialogue = item
             shards[split].add(dialogue)
             tasks[f"{split} {dialogue.task}"] += 1
+            if isinstance(source, DataSource) and source.speak and dialogue.audios:
+                add(speeches, dialogue)
             bar.advance()
     rows = {split: writer.rows for split, writer in shards.items()}
     if not any(rows.values()):
-        raise _nothing(name, broken, broken_rows, ctx)
+        raise _nothing(name, broken, broken_rows, dropped, ctx)
     if broken_rows:
         log.warning("%s: %d rows cannot be used and are set aside, see broken.json", name, broken_rows)
-    return {**rows, "tasks": dict(tasks), "broken_rows": broken_rows, "broken": broken}
+    more = {"dropped": dict(dropped), "spoken": speeches}
+    return {**rows, "tasks": dict(tasks), "broken_rows": broken_rows, "broken": broken, **more}
 
 
 def _entry(error: DataError) -> dict[str, Any]:
     return {"where": error.where, "problem": error.problem, "expected": error.expected, "got": error.got}
 
 
-def _nothing(name: str, broken: list[dict[str, Any]], broken_rows: int, ctx: StageContext) -> DataError:
+def _nothing(
+    name: str, broken: list[dict[str, Any]], broken_rows: int, dropped: Counter[str], ctx: StageContext
+) -> DataError:
+    left = "".join(f"; {count} left out: {reason}" for reason, count in dropped.most_common(5))
     first = f"; the first: {broken[0]['where']}: {broken[0]['problem']}" if broken else ""
     return DataError(
         "a source gives no dialogue",
         where=f"instruct source {name}",
         expected=f"rows in one of {', '.join(ctx.languages)}",
-        got=f"{broken_rows} rows that cannot be used{first}",
+        got=f"{broken_rows} rows that cannot be used{first}{left}",
         fix="correct the files, the columns or the languages of the recipe",
     )
 

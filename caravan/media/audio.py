@@ -117,9 +117,18 @@ def levelled(wave: Wave) -> Wave:
 
 def encode_wav(wave: Wave) -> bytes:
     """16 kHz mono samples within [-1, 1] as a 16-bit PCM WAV file: what the engine is handed."""
+    return _encoded(wave, "WAV")
+
+
+def encode_flac(wave: Wave) -> bytes:
+    """16 kHz mono samples within [-1, 1] as a 16-bit FLAC file: half as large, and nothing is lost."""
+    return _encoded(wave, "FLAC")
+
+
+def _encoded(wave: Wave, kind: str) -> bytes:
     soundfile, _ = _libraries()
     buffer = io.BytesIO()
-    soundfile.write(buffer, wave, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, wave, SAMPLE_RATE, format=kind, subtype="PCM_16")
     return buffer.getvalue()
 
 
