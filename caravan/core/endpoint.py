@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from caravan.core.errors import EndpointError, MissingDependencyError
 
 if TYPE_CHECKING:
     import httpx
 
+T = TypeVar("T")
+R = TypeVar("R")
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 LONGEST_PAUSE = 60.0
 
@@ -79,6 +82,28 @@ class Endpoint:
 
     def close(self) -> None:
         self._client.close()
+
+
+def as_they_come(pool: ThreadPoolExecutor, ask: Callable[[T], R], things: Iterable[T]) -> Iterator[tuple[int, R]]:
+    """Place and answer of each thing, in the order of the answers.
+
+    Raises:
+        whatever the first failure raised; what was under way then is answered first, nothing more is asked.
+    """
+    asked = {pool.submit(ask, thing): place for place, thing in enumerate(things)}
+    failure: BaseException | None = None
+    for done in as_completed(asked):
+        if done.cancelled():
+            continue
+        error = done.exception()
+        if error is None:
+            yield asked[done], done.result()
+        elif failure is None:
+            failure = error
+            for other in asked:
+                other.cancel()
+    if failure is not None:
+        raise failure
 
 
 def _asked_pause(headers: Mapping[str, str]) -> float:

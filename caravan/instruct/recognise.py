@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from caravan.core.endpoint import Endpoint, key_of
+from caravan.core.endpoint import Endpoint, as_they_come, key_of
 from caravan.core.errors import EndpointError, MissingDependencyError
 from caravan.recipe.speak import Recogniser
 
@@ -21,13 +21,13 @@ class Listener:
         )
         self._config, self._pool = config, ThreadPoolExecutor(config.at_once)
 
-    def errors(self, clips: Sequence[tuple[bytes, str, str]]) -> list[float]:
-        """Character error rate of each clip, given with its text and language.
+    def errors(self, clips: Sequence[tuple[bytes, str, str]]) -> Iterator[tuple[int, float]]:
+        """Place and character error rate of each clip, given with its text and language, as they come.
 
         Raises:
             EndpointError: the recogniser does not answer, or not with a text.
         """
-        return list(self._pool.map(self._error, clips))
+        return as_they_come(self._pool, self._error, clips)
 
     def _error(self, clip: tuple[bytes, str, str]) -> float:
         data, text, language = clip

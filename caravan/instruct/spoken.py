@@ -89,7 +89,8 @@ class _Speaker:
             request: kept for request in requests if (kept := self.cache.get("speech", name, request)) is not None
         }
         missing = [request for request in dict.fromkeys(requests) if request not in found]
-        for request, clip in zip(missing, self.synthesiser.clips(missing), strict=True):
+        for place, clip in self.synthesiser.clips(missing):
+            request = missing[place]
             try:
                 if isinstance(clip, MediaError):
                     raise clip
@@ -112,9 +113,8 @@ class _Speaker:
             if isinstance(clip, bytes) and draw(PARTS, "check", request.seed, request.text) < share * PARTS
         ]
         unheard = [pair for pair in chosen if self.cache.get("heard", self.config.check.model, pair[0]) is None]
-        rates = self.listener.errors([(clip, request.text, request.language) for request, clip in unheard])
-        for (request, _), rate in zip(unheard, rates, strict=True):
-            self.cache.put(repr(rate).encode(), "heard", self.config.check.model, request)
+        for place, rate in self.listener.errors([(clip, said.text, said.language) for said, clip in unheard]):
+            self.cache.put(repr(rate).encode(), "heard", self.config.check.model, unheard[place][0])
         return {
             request: "not understood"
             for request, _ in chosen

@@ -60,13 +60,17 @@ def items(source: Source, ctx: StageContext, name: str) -> Iterator[Any]:
 
 
 def _changed(found: Iterator[Any], source: DataSource, ctx: StageContext, name: str) -> Iterator[Any]:
-    """What is read, spoken if the recipe says so; what that costs is kept on disk until the run is finished."""
-    if source.speak:
-        from caravan.core.cache import Cache
-        from caravan.instruct.spoken import spoken
+    """What is read, translated and then spoken if the recipe says so; what that costs is kept until the run is done."""
+    if source.translate is None and source.speak is None:
+        return found
+    from caravan.core.cache import Cache
+    from caravan.instruct.spoken import spoken
+    from caravan.instruct.translated import translated
 
-        found = spoken(found, source.speak, ctx, Cache(ctx.out / WORK / f"{name}.db"))
-    return found
+    cache = Cache(ctx.out / WORK / f"{name}.db")
+    if source.translate:
+        found = translated(found, source.translate, cache)
+    return spoken(found, source.speak, ctx, cache) if source.speak else found
 
 
 def run(config: InstructConfig, ctx: StageContext) -> dict[str, Any]:

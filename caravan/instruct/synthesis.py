@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from caravan.core.endpoint import Endpoint, key_of
+from caravan.core.endpoint import Endpoint, as_they_come, key_of
 from caravan.core.errors import CaravanError, MediaError
 from caravan.media.audio import SAMPLE_RATE, SPEECH_LEVEL, Wave, decode_audio, encode_flac
 from caravan.recipe.speak import AzureVoices, EspeakVoices, OpenAIVoices, SpeakConfig
@@ -29,6 +29,7 @@ AZURE_LOCALES: Mapping[str, str] = {
 }  # fmt: skip
 ESPEAK_RATE, ESPEAK_PITCH, PITCH_STEPS = 165, 50, 5
 OPENAI_SPEEDS = (0.25, 4.0)
+Clip = tuple[int, bytes | MediaError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ class Synthesiser(Protocol):
     def voices(self, language: str, split: str) -> Sequence[str]:
         """Its voices in a language for `train` or `test`; none if it does not speak it."""
 
-    def clips(self, requests: Sequence[Request]) -> Iterator[bytes | MediaError]:
-        """A clip for each request, in order, without its noise; or what is wrong with it."""
+    def clips(self, requests: Sequence[Request]) -> Iterator[Clip]:
+        """A clip for each request, without its noise, or what is wrong with it; with its place, as they come."""
 
 
 def drawn(text: str, language: str, voices: Sequence[str], config: SpeakConfig, seed: int) -> Request:
@@ -100,7 +101,7 @@ class Espeak:
     def voices(self, language: str, split: str) -> Sequence[str]:
         return self._voices[split]
 
-    def clips(self, requests: Sequence[Request]) -> Iterator[bytes | MediaError]:
+    def clips(self, requests: Sequence[Request]) -> Iterator[Clip]:
         said = [
             Utterance(
                 request.text,
@@ -115,12 +116,12 @@ class Espeak:
         require_speech()
         done = 0
         try:
-            for _, clip in speak(enumerate(said)):
-                yield clip
+            for place, clip in speak(enumerate(said)):
+                yield place, clip
                 done += 1
         except CaravanError:
             # One text that it cannot say ends the process; each of the rest gets its own.
-            yield from map(_alone, said[done:])
+            yield from ((place, _alone(said[place])) for place in range(done, len(said)))
 
 
 def _alone(utterance: Utterance) -> bytes | MediaError:
@@ -140,8 +141,8 @@ class _Service:
     def voices(self, language: str, split: str) -> Sequence[str]:
         return self._voices.get(language, ())
 
-    def clips(self, requests: Sequence[Request]) -> Iterator[bytes | MediaError]:
-        return self._pool.map(self._clip, requests)
+    def clips(self, requests: Sequence[Request]) -> Iterator[Clip]:
+        return as_they_come(self._pool, self._clip, requests)
 
     def _clip(self, request: Request) -> bytes | MediaError:
         try:

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag
 from caravan.recipe.base import Section
 from caravan.recipe.samples import SamplesConfig
 from caravan.recipe.speak import SpeakConfig
+from caravan.recipe.translate import TranslateConfig
 
 
 class SampleSource(Section):
@@ -103,6 +104,7 @@ class DataSource(Section):
         ["caption"], min_length=1, description="what is asked of a picture that has a caption"
     )
     decode: bool = Field(True, description="decode every medium once to its end; false: look at its header alone")
+    translate: TranslateConfig | None = Field(None, description="add translations; what has clips stays as it is")
     speak: SpeakConfig | None = Field(None, description="have the turns of the user spoken")
     max_characters: PositiveInt = Field(2_000, description="longer conversations are left out")
     max_messages: PositiveInt = Field(16, description="conversations of more turns are left out")

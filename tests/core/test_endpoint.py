@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
-from caravan.core.endpoint import Endpoint, key_of
+from caravan.core.endpoint import Endpoint, as_they_come, key_of
 from caravan.core.errors import EndpointError
 
 
@@ -80,3 +81,21 @@ def test_a_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert (key_of("A_KEY", "x"), key_of(None, "x")) == ("secret", "")
     with pytest.raises(EndpointError, match="no NO_KEY"):
         key_of("NO_KEY", "x")
+
+
+def test_what_was_under_way_when_one_failed_is_not_lost() -> None:
+    last_started = Event()
+
+    def ask(number: int) -> int:
+        if number == 3:
+            last_started.set()
+        if number == 0:
+            assert last_started.wait(30)
+            raise EndpointError("out of order")
+        return number
+
+    got = []
+    with ThreadPoolExecutor(4) as pool, pytest.raises(EndpointError, match="out of order"):
+        for place, answer in as_they_come(pool, ask, range(4)):
+            got.append((place, answer))
+    assert sorted(got) == [(1, 1), (2, 2), (3, 3)]
