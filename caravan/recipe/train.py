@@ -164,6 +164,9 @@ class FinetuneConfig(OptimConfig):
         0,
         description="most states (of 20 ms) by which a clip's kept states are moved at each use; 0: as they are",
     )
+    speech_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the speech encoder's channels that a clip's kept states lack at each use"
+    )
 
 
 class WordsConfig(OptimConfig):

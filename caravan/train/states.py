@@ -32,6 +32,7 @@ BATCH = 4
 QUERIES = 250
 POSITIONS = 1500  # of Whisper in a window of 30 s
 Made = TypeVar("Made")
+Vary = Callable[[NDArray[np.floating], np.random.Generator], NDArray[np.floating]]
 KEPT = np.dtype(np.float16)
 LISTED = np.dtype([("mark", "V16"), ("end", "<i8")])
 
@@ -47,6 +48,7 @@ class Encoder:
         features: the inputs of one medium, [windows, ...].
         encode: inputs to states [windows, positions, width].
         identity: of what its states depend on, so that others' are not taken for its own.
+        channels: how many columns of a state are its channels; None: all. A projector's means have others behind them.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Encoder:
     features: Callable[[int], NDArray[np.floating]]
     encode: Callable[[torch.Tensor], torch.Tensor]
     identity: str = ""
+    channels: int | None = None
 
 
 def encoders_of(model: Any, spec: MediaSpec, prepared: Prepared) -> list[Encoder]:
@@ -63,8 +66,8 @@ def encoders_of(model: Any, spec: MediaSpec, prepared: Prepared) -> list[Encoder
     audio, image = prepared.audio, prepared.image
     if spec.n_mels and len(audio.sizes):
         windows, encode = audio.sizes // spec.audio_tokens_per_window, model.model.encode_speech
-        hear = partial(_clip, audio, spec)
-        found.append(Encoder("speech", audio, windows, hear, encode, _identity(model.model, "speech", spec)))
+        identity, channels = _identity(model.model, "speech", spec), model.config.speech_config.d_model
+        found.append(Encoder("speech", audio, windows, partial(_clip, audio, spec), encode, identity, channels))
     if spec.image_size and len(image.sizes):
         see, encode = partial(_picture, image, spec), model.model.encode_image
         found.append(Encoder("vision", image, image.sizes, see, encode, _identity(model.model, "vision", spec)))
@@ -133,10 +136,31 @@ def sense_of(encoder: Encoder, uses: NDArray[np.int64], folder: Path, config: Fi
         )  # fmt: skip
     elif again:
         read = _keep(encoder, media, KeptStates(folder / f"{encoder.name}-{encoder.identity}", shape), autocast)
-        most = config.speech_shift * shape[0] // POSITIONS if encoder.name == "speech" else 0
-        return Sense(f"{encoder.name}_states", encoder.store, read, lambda states, rng: shifted(states, most, rng))
+        return Sense(f"{encoder.name}_states", encoder.store, read, _vary(encoder, shape[0], config))
     argument = "input_features" if encoder.name == "speech" else "pixel_values"
     return Sense(argument, encoder.store, encoder.features)
+
+
+def _vary(encoder: Encoder, positions: int, config: FinetuneConfig) -> Vary:
+    """How an encoder's kept states differ from one use to the next."""
+    if encoder.name != "speech":
+        return lambda states, rng: states
+    most, share = config.speech_shift * positions // POSITIONS, config.speech_dropout
+    return lambda states, rng: muted(shifted(states, most, rng), share, encoder.channels, rng)
+
+
+def muted(
+    states_WPd: NDArray[np.floating], share: float, channels: int | None, rng: np.random.Generator
+) -> NDArray[np.floating]:
+    """Some of the first `channels` columns silent throughout, the others louder by as much (Tompson et al. 2015).
+
+    What a projector learns then hangs on no single channel, which another voice may not have.
+    """
+    if share == 0:
+        return states_WPd
+    factor_d = np.ones(states_WPd.shape[-1], states_WPd.dtype)
+    factor_d[:channels] = (rng.random(len(factor_d[:channels])) >= share) / (1 - share)
+    return states_WPd * factor_d
 
 
 def shifted(states_WPd: NDArray[np.floating], most: int, rng: np.random.Generator) -> NDArray[np.floating]:

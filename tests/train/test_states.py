@@ -7,7 +7,7 @@ import time
 import numpy as np
 import torch
 
-from caravan.train.states import _side_by_side, blockwise, shifted
+from caravan.train.states import _side_by_side, blockwise, muted, shifted
 
 STATES_WPd = np.arange(1 * 40 * 2, dtype=np.float16).reshape(1, 40, 2)
 
@@ -31,6 +31,18 @@ def test_states_stay_as_they_are_unless_asked_and_over_several_windows() -> None
     assert shifted(STATES_WPd, 0, rng) is STATES_WPd
     two = np.concatenate([STATES_WPd, STATES_WPd])
     assert shifted(two, 8, rng) is two
+
+
+def test_muted_channels_are_silent_throughout_and_the_mean_stays() -> None:
+    states_WPd = np.random.default_rng(0).normal(3, 1, (1, 5, 9)).astype(np.float32)
+    made = np.stack([muted(states_WPd, 0.2, 8, np.random.default_rng(seed)) for seed in range(400)])
+    assert (made[..., 8] == states_WPd[..., 8]).all(), "what stands behind the channels is no channel"
+    ratio = made[..., :8] / states_WPd[..., :8]
+    assert (np.ptp(ratio, axis=2) < 1e-5).all(), "a channel is silent at every position or at none"
+    assert set(np.unique(ratio.round(4)).tolist()) == {0.0, 1.25}
+    # 3,200 draws: the standard error of the mean is 0.009.
+    assert abs(ratio.mean() - 1) < 0.04
+    assert muted(states_WPd, 0.0, 8, np.random.default_rng(0)) is states_WPd
 
 
 def test_attention_in_blocks_is_attention() -> None:
