@@ -180,6 +180,20 @@ def log_mel(wave: Wave, n_mels: int = 80) -> Wave:
     return log_mel_windows(wave, n_mels)[0]
 
 
+def wave_windows(wave: Wave, samples: int, normalised: bool) -> Wave:
+    """A whole clip cut into windows of 30 s for an encoder of waves: float32 [W, samples], zeros after each.
+
+    There are as many as `log_mel_windows` makes. With `normalised`, what a window holds of the clip has mean 0 and
+    deviation 1, as transformers' Wav2Vec2FeatureExtractor makes it.
+    """
+    length = WINDOW_SECONDS * SAMPLE_RATE
+    windows_WN = np.zeros((window_count(wave.size), samples), dtype=np.float32)
+    for window_N, begin in zip(windows_WN, range(0, wave.size, length), strict=False):
+        heard = wave[begin : begin + length]
+        window_N[: heard.size] = (heard - heard.mean()) / np.sqrt(heard.var() + 1e-7) if normalised else heard
+    return windows_WN
+
+
 @cache
 def mel_filters(n_mels: int) -> Wave:
     """Whisper's mel filter bank, float32 [n_mels, 201]: triangles on Slaney's mel scale (linear below 1 kHz,

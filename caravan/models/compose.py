@@ -10,37 +10,25 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    CLIPVisionModel,
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    SiglipVisionModel,
     WhisperModel,
 )
+from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.initialization import no_init_weights
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from caravan.core.errors import ModelError, TokenizerMismatchError
 from caravan.models.config import CaravanConfig, projector_of
+from caravan.models.encoders import VISION, WAVES, WHISPER, WHISPER_POSITIONS
 from caravan.models.fused import CaravanForConditionalGeneration
 from caravan.models.load import check_tokenizer, load_whole
-from caravan.models.projectors import SENSES
+from caravan.models.projectors import DECODER64, SENSES
 
 SPEECH_PROJECTOR: Mapping[str, Any] = {"name": "stack", "stack": 10}
 VISION_PROJECTOR: Mapping[str, Any] = {"name": "pixel_shuffle", "scale": 2}
-
-# Of each kind of vision model that transformers knows by this name: the class, and the mean and deviation of pixels
-# where a folder has no preprocessor_config.json.
-_CLIP_PIXELS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-_SIGLIP_PIXELS = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_VISION: dict[str, tuple[type[PreTrainedModel], tuple[tuple[float, ...], tuple[float, ...]]]] = {
-    "clip": (CLIPVisionModel, _CLIP_PIXELS),
-    "clip_vision_model": (CLIPVisionModel, _CLIP_PIXELS),
-    "siglip": (SiglipVisionModel, _SIGLIP_PIXELS),
-    "siglip_vision_model": (SiglipVisionModel, _SIGLIP_PIXELS),
-}
 
 
 def compose(
@@ -51,6 +39,7 @@ def compose(
     vision: str | Path | None = None,
     speech_projector: Mapping[str, Any] = SPEECH_PROJECTOR,
     vision_projector: Mapping[str, Any] = VISION_PROJECTOR,
+    image_size: int | None = None,
     audio_token: str = "<|audio_pad|>",
     image_token: str = "<|image_pad|>",
 ) -> CaravanForConditionalGeneration:
@@ -61,10 +50,12 @@ def compose(
     Args:
         text: folder or hub name of a causal language model.
         tokenizer: of the text model; has the two placeholder tokens.
-        speech: folder or hub name of a Whisper model, of which the encoder is kept; None for a model without ears.
-        vision: folder or hub name of a CLIP or SigLIP model, of which the vision part is kept; None for no eyes.
+        speech: folder or hub name of a Whisper, of which the encoder is kept (all of it if the projector reads its
+            decoder), a wav2vec 2.0, HuBERT or WavLM; None for a model without ears.
+        vision: folder or hub name of a CLIP or SigLIP, of which the vision part is kept, or a DINOv2; None for no eyes.
         speech_projector: name and options, see `PROJECTORS`.
         vision_projector: likewise.
+        image_size: side of the pictures in pixels, for an encoder that stretches its positions; None: its own.
         audio_token: the placeholder of a speech feature.
         image_token: the placeholder of a picture feature.
 
@@ -76,13 +67,15 @@ def compose(
     parts: dict[str, Any] = {"text_config": language_model.config}
     speech_encoder = vision_encoder = None
     if speech is not None:
-        speech_encoder = _speech_encoder(speech)
+        speech_encoder = _speech_encoder(speech, speech_projector.get("name") == DECODER64)
         parts["speech_config"] = speech_encoder.config
+        parts["wave_normalised"] = speech_encoder.config.model_type in WAVES and _normalised(speech)
         parts["speech_projector"] = dict(speech_projector)
         parts["audio_token_id"] = _token_id(tokenizer, audio_token)
     if vision is not None:
-        vision_encoder, parts["image_mean"], parts["image_std"] = _vision_encoder(vision)
+        vision_encoder = _vision_encoder(vision, image_size)
         parts["vision_config"] = vision_encoder.config
+        parts |= _pixels(vision, vision_encoder.config.model_type) | {"image_size": image_size}
         parts["vision_projector"] = dict(vision_projector)
         parts["image_token_id"] = _token_id(tokenizer, image_token)
     for config in parts.values():
@@ -129,11 +122,13 @@ def _adopt(model: CaravanForConditionalGeneration, language_model: Any, where: s
         )
 
 
-def _speech_encoder(path: str | Path) -> WhisperEncoder:
+def _speech_encoder(path: str | Path, decoder: bool) -> PreTrainedModel:
     config = _config(path)
-    if config.model_type != "whisper":
-        raise _wrong_kind("speech encoder", "whisper", config.model_type, path)
-    if config.max_source_positions != 1500:
+    if config.model_type in WAVES:
+        return load_whole(WAVES[config.model_type].from_pretrained, path)
+    if config.model_type != WHISPER:
+        raise _wrong_kind("speech encoder", " or ".join((WHISPER, *WAVES)), config.model_type, path)
+    if config.max_source_positions != WHISPER_POSITIONS:
         raise ModelError(
             "the speech encoder has another window",
             where=str(path),
@@ -141,20 +136,45 @@ def _speech_encoder(path: str | Path) -> WhisperEncoder:
             got=f"{config.max_source_positions}",
             fix="use a Whisper encoder with max_source_positions 1500",
         )
-    return load_whole(WhisperModel.from_pretrained, path).encoder
+    whisper = load_whole(WhisperModel.from_pretrained, path)
+    return whisper if decoder else whisper.encoder
 
 
-def _vision_encoder(path: str | Path) -> tuple[PreTrainedModel, list[float], list[float]]:
+def _vision_encoder(path: str | Path, size: int | None) -> PreTrainedModel:
     kind = _config(path).model_type
-    if kind not in _VISION:
-        raise _wrong_kind("vision encoder", " or ".join(_VISION), kind, path)
-    model_class, (mean, std) = _VISION[kind]
-    encoder = load_whole(model_class.from_pretrained, path)
+    if kind not in VISION:
+        raise _wrong_kind("vision encoder", " or ".join(VISION), kind, path)
+    encoder = load_whole(VISION[kind].module.from_pretrained, path)
+    config: Any = encoder.config
+    fits = size is None or ((size == config.image_size or VISION[kind].stretches) and size % config.patch_size == 0)
+    if not fits:
+        raise ModelError(
+            "the vision encoder takes no pictures of this size",
+            where=str(path),
+            expected=f"a multiple of {config.patch_size} pixels" if VISION[kind].stretches else f"{config.image_size}",
+            got=size,
+            fix="change `image_size`, or leave it out",
+        )
+    return encoder
+
+
+def _pixels(path: str | Path, kind: str) -> dict[str, list[float]]:
+    """Mean and deviation of the pixels that a vision encoder was trained on."""
     try:
-        pixels, _ = ImageProcessingMixin.get_image_processor_dict(str(path))
+        told, _ = ImageProcessingMixin.get_image_processor_dict(str(path))
     except OSError:
-        pixels = {}
-    return encoder, list(pixels.get("image_mean", mean)), list(pixels.get("image_std", std))
+        told = {}
+    row = VISION[kind]
+    return {"image_mean": list(told.get("image_mean", row.mean)), "image_std": list(told.get("image_std", row.std))}
+
+
+def _normalised(path: str | Path) -> bool:
+    """Whether an encoder of waves was trained on clips of mean 0 and deviation 1."""
+    try:
+        told, _ = FeatureExtractionMixin.get_feature_extractor_dict(str(path))
+    except OSError:
+        told = {}
+    return bool(told.get("do_normalize", True))
 
 
 def _config(path: str | Path) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, WhisperConfig
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from caravan.core.errors import ModelError
-from caravan.models.projectors import Projector, Sense, build_projector
+from caravan.models.encoders import WHISPER, speech_positions, wave_samples
+from caravan.models.projectors import DECODER64, Projector, Sense, build_projector
 
 
 class CaravanConfig(PreTrainedConfig):
@@ -16,8 +17,8 @@ class CaravanConfig(PreTrainedConfig):
 
     Attributes:
         text_config: of any causal language model of transformers.
-        speech_config: of Whisper, whose encoder hears; None for a model that does not.
-        vision_config: of CLIP's or SigLIP's vision model; None for a model that does not see.
+        speech_config: of Whisper, wav2vec 2.0, HuBERT or WavLM; None for a model that does not hear.
+        vision_config: of the vision model of CLIP, SigLIP or DINOv2; None for a model that does not see.
         speech_projector: name and options of a projector, e.g. {"name": "stack", "stack": 10, "hidden": 256}.
         vision_projector: likewise, e.g. {"name": "pixel_shuffle", "scale": 2, "hidden": 256}.
         audio_token_id: the token in whose places speech features go.
@@ -25,12 +26,14 @@ class CaravanConfig(PreTrainedConfig):
         vision_layer: index into the vision encoder's hidden states; -2 is the last but one, before any last norm.
         image_mean: per channel, subtracted from pixels on the scale 0 to 1.
         image_std: per channel, what is divided by after that.
+        image_size: side of the pictures in pixels; None: the vision encoder's own.
+        wave_normalised: whether an encoder of waves takes windows of mean 0 and deviation 1.
     """
 
     model_type = "caravan"
     sub_configs_defaults = {  # noqa: RUF012  (transformers declares it so)
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
-        "speech_config": SubConfigSpec(config_class=WhisperConfig, optional=True),
+        "speech_config": SubConfigSpec(config_class=AutoConfig, model_type="whisper", optional=True),
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model", optional=True),
     }
 
@@ -44,6 +47,8 @@ class CaravanConfig(PreTrainedConfig):
     vision_layer: int = -2
     image_mean: list[float] | None = None
     image_std: list[float] | None = None
+    image_size: int | None = None
+    wave_normalised: bool = False
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -62,11 +67,22 @@ def projector_of(config: CaravanConfig, sense: Sense) -> Projector | None:
     if encoder is None:
         return None
     options = config.speech_projector if sense == "speech" else config.vision_projector
-    width = encoder.d_model if sense == "speech" else encoder.hidden_size
     text: Any = config.text_config
-    projector = build_projector(sense, options or {}, width, text.hidden_size)
+    projector = build_projector(sense, options or {}, encoder.hidden_size, text.hidden_size)
+    if reads_decoder(config) and sense == "speech" and encoder.model_type != WHISPER:
+        raise ModelError(
+            "this projector does not fit the speech encoder",
+            expected=f"{DECODER64} over whisper, which has a decoder",
+            got=encoder.model_type,
+            fix="choose another speech_projector, or a Whisper",
+        )
     projector.tokens(positions_of(config, sense))
     return projector
+
+
+def reads_decoder(config: CaravanConfig) -> bool:
+    """Whether the speech projector takes the states of Whisper's decoder."""
+    return (config.speech_projector or {}).get("name") == DECODER64
 
 
 def placeholder_of(config: CaravanConfig, sense: Sense) -> int:
@@ -83,12 +99,16 @@ def placeholder_of(config: CaravanConfig, sense: Sense) -> int:
 
 
 def positions_of(config: CaravanConfig, sense: Sense) -> int:
-    """Positions that the encoder gives to the projector: 1500 for a window of 30 s, or the patches of a picture."""
+    """Positions that the encoder gives to the projector: of a window of 30 s, or the patches of a picture."""
     if sense == "speech":
-        speech: Any = config.speech_config
-        return int(speech.max_source_positions)
+        return speech_positions(config.speech_config, reads_decoder(config))
     vision: Any = config.vision_config
-    return int(vision.image_size // vision.patch_size) ** 2
+    return int(_side(config) // vision.patch_size) ** 2
+
+
+def _side(config: CaravanConfig) -> int:
+    vision: Any = config.vision_config
+    return int(config.image_size or vision.image_size)
 
 
 def media_spec(config: PreTrainedConfig) -> dict[str, Any]:
@@ -101,16 +121,18 @@ def media_spec(config: PreTrainedConfig) -> dict[str, Any]:
     if not isinstance(config, CaravanConfig):
         return spec
     speech: Any = config.speech_config
-    vision: Any = config.vision_config
     if (projector := projector_of(config, "speech")) is not None:
-        spec["n_mels"] = int(speech.num_mel_bins)
+        if samples := wave_samples(speech):
+            spec |= {"wave_samples": samples, "wave_normalised": config.wave_normalised}
+        else:
+            spec["n_mels"] = int(speech.num_mel_bins)
         spec["audio_tokens_per_window"] = projector.tokens(positions_of(config, "speech"))
     if (projector := projector_of(config, "vision")) is not None:
         if not config.image_mean or not config.image_std:
             raise ModelError(
                 "the model's config lacks the pixels' mean and deviation", expected="image_mean, image_std"
             )
-        spec["image_size"] = int(vision.image_size)
+        spec["image_size"] = _side(config)
         spec["image_tokens"] = projector.tokens(positions_of(config, "vision"))
         spec["image_mean"] = [float(value) for value in config.image_mean]
         spec["image_std"] = [float(value) for value in config.image_std]

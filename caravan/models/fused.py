@@ -15,10 +15,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Generation
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from caravan.core.errors import ModelError, PlaceholderError
-from caravan.models.config import CaravanConfig, placeholder_of, positions_of, projector_of
+from caravan.models.config import CaravanConfig, placeholder_of, positions_of, projector_of, reads_decoder
+from caravan.models.encoders import hear, new_speech_encoder
 from caravan.models.projectors import Projector, Sense, touch
 
 IGNORED = -100  # transformers' label of what is not learnt
@@ -60,7 +60,7 @@ class CaravanModel(CaravanPreTrainedModel):
         super().__init__(config)
         speech: Any = config.speech_config
         self.language_model = AutoModel.from_config(config.text_config)
-        self.speech_encoder = WhisperEncoder(speech) if speech else None
+        self.speech_encoder = new_speech_encoder(speech, reads_decoder(config)) if speech else None
         self.speech_projector = projector_of(config, "speech")
         self.vision_encoder = AutoModel.from_config(config.vision_config) if config.vision_config else None
         self.vision_projector = projector_of(config, "vision")
@@ -72,13 +72,19 @@ class CaravanModel(CaravanPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
 
+    def train(self, mode: bool = True) -> CaravanModel:
+        """As of any module, but frozen encoders stay in evaluation: dropout there would only be noise."""
+        super().train(mode)
+        for encoder in (self.speech_encoder, self.vision_encoder):
+            if encoder is not None and not any(parameter.requires_grad for parameter in encoder.parameters()):
+                encoder.train(False)
+        return self
+
     def encode_speech(self, input_features: Tensor) -> Tensor:
-        """What the projector takes of Whisper's states [A, 1500, d]: from [A, n_mels, 3000] to [A, Q, e]."""
+        """What the projector takes of the encoder's states [A, P, d]: from what `hear` takes to [A, Q, e]."""
         if self.speech_encoder is None or self.speech_projector is None:
             raise _missing_sense("hear")
-        weight = self.speech_encoder.conv1.weight
-        states_APd = self.speech_encoder(input_features.to(weight.device, weight.dtype)).last_hidden_state
-        return self.speech_projector.pool(states_APd)
+        return self.speech_projector.pool(hear(self.speech_encoder, input_features))
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         """What the projector takes of the patches' states at `vision_layer` [I, P, d], the class token left out."""
@@ -86,7 +92,7 @@ class CaravanModel(CaravanPreTrainedModel):
             raise _missing_sense("see")
         weight = next(self.vision_encoder.parameters())
         output = self.vision_encoder(pixel_values.to(weight.device, weight.dtype), output_hidden_states=True)
-        # CLIP's class token comes first; SigLIP has none.
+        # CLIP's class token comes first, and DINOv2's registers; SigLIP has neither.
         states_IPd = output.hidden_states[self.config.vision_layer][:, -positions_of(self.config, "vision") :]
         return self.vision_projector.pool(states_IPd)
 
@@ -168,8 +174,7 @@ class CaravanModel(CaravanPreTrainedModel):
 
     def _touched(self, sense: Sense, projector: Projector) -> Tensor:
         encoder: Any = self.config.speech_config if sense == "speech" else self.config.vision_config
-        width = encoder.d_model if sense == "speech" else encoder.hidden_size
-        return touch(projector, positions_of(self.config, sense), width)
+        return touch(projector, positions_of(self.config, sense), encoder.hidden_size)
 
 
 class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
@@ -222,7 +227,8 @@ class CaravanForConditionalGeneration(CaravanPreTrainedModel, GenerationMixin):
             input_ids: [B, T]; every audio and image placeholder token stands for one feature.
             position_ids: [B, T].
             attention_mask: [B, T], ones where there are tokens; for padding only.
-            input_features: log-mel windows [A, n_mels, 3000] of all clips, in the order of their placeholders.
+            input_features: log-mel windows [A, n_mels, 3000] of all clips, or for an encoder of waves their samples
+                [A, N], in the order of their placeholders.
             pixel_values: [I, 3, S, S] of all pictures, in the order of their placeholders.
             labels: [B, T], the ids to predict, not shifted; -100 where nothing is learnt.
             speech_states: from `model.encode_speech`, instead of input_features (encoders are frozen while projectors

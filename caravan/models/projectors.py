@@ -14,13 +14,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import initialization
+from transformers import Blip2QFormerConfig, Blip2QFormerModel, initialization
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from caravan.core.errors import ModelError
+from caravan.models.encoders import DECODER_STATES
 
 Sense = Literal["speech", "vision"]
 SENSES: tuple[Sense, ...] = ("speech", "vision")
+DECODER64 = "decoder64"
 # Means are of at most as many states: a tenth of a second of Whisper's.
 FINEST = 5
 
@@ -171,6 +173,73 @@ class LinearProjector(Projector):
         return self.linear(stack_frames(x_BPd, self.stack))
 
 
+class DecoderProjector(LinearProjector):
+    """LLaSM: one Linear to D with bias over what Whisper's decoder makes of 64 start tokens.
+
+    The model's speech encoder is then the whole Whisper (github.com/LinkSoul-AI/LLaSM). Tokens: 64 for each window of
+    30 s. llama.cpp has no such form.
+    """
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__(width, text_width)
+
+    def tokens(self, positions: int) -> int:
+        if positions != DECODER_STATES:
+            raise ModelError(
+                "the projector reads a decoder's states", expected=f"{DECODER_STATES} of them", got=str(positions)
+            )
+        return positions
+
+
+class QFormerProjector(Projector):
+    """BLIP-2 (Li et al. 2023), as VisualGLM has it: learnt queries attend to each other and to the states.
+
+    q [Q, h] and x [B, P, d] -> LayerNorm(q), then `layers` blocks of self-attention, cross-attention to x in every
+    other block from the first, and a feed-forward net of 4 h, each with its LayerNorm behind -> Linear to D with bias.
+    Tokens: Q for each picture or window, whatever P is. llama.cpp has no such form.
+    """
+
+    def __init__(
+        self, width: int, text_width: int, queries: int = 32, layers: int = 12, heads: int = 12, hidden: int = 768
+    ) -> None:
+        super().__init__()
+        if hidden % heads:
+            raise ModelError(
+                "the Q-Former's heads do not divide its width",
+                expected=f"a divisor of {hidden}",
+                got=heads,
+                fix="change `heads` or `hidden` of the projector",
+            )
+        config = Blip2QFormerConfig(
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * hidden,
+            encoder_hidden_size=width,
+            cross_attention_frequency=2,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        self.queries = nn.Parameter(torch.zeros(1, queries, hidden))
+        self.qformer = Blip2QFormerModel(config)
+        self.linear = nn.Linear(hidden, text_width)
+
+    def tokens(self, positions: int) -> int:
+        return int(self.queries.shape[1])
+
+    def initialise(self, norm: float | None = None) -> None:
+        super().initialise(norm)
+        initialization.normal_(self.queries, mean=0.0, std=0.02)
+        for module in self.qformer.modules():
+            if isinstance(module, nn.LayerNorm):
+                initialization.ones_(module.weight)
+                initialization.zeros_(module.bias)
+
+    def forward(self, x_BPd: Tensor) -> Tensor:
+        queries_BQh = self.queries.expand(len(x_BPd), -1, -1)
+        return self.linear(self.qformer(queries_BQh, encoder_hidden_states=x_BPd).last_hidden_state)
+
+
 @dataclass(frozen=True)
 class GgufForm:
     """How llama.cpp knows a projector: its type, the sense it serves there, and its tensors' names in the file."""
@@ -233,6 +302,8 @@ PROJECTORS: dict[str, ProjectorKind] = {
         ),
     ),
     "linear": ProjectorKind(LinearProjector, ("speech", "vision")),
+    "qformer": ProjectorKind(QFormerProjector, ("speech", "vision")),
+    DECODER64: ProjectorKind(DecoderProjector, ("speech",)),
 }
 
 

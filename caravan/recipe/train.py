@@ -145,8 +145,32 @@ class LinearConfig(Section):
     stack: PositiveInt = Field(1, description="neighbouring positions that become one token")
 
 
-SpeechProjector = Annotated[StackConfig | MlpConfig | LinearConfig, Field(discriminator="name")]
-VisionProjector = Annotated[PixelShuffleConfig | MlpConfig | LinearConfig, Field(discriminator="name")]
+class QFormerConfig(Section):
+    """BLIP-2's projector, for pictures or speech: a few learnt queries attend to the encoder's states."""
+
+    name: Literal["qformer"] = Field(description="which projector")
+    queries: PositiveInt = Field(32, description="tokens that a picture, or a window of speech, becomes")
+    layers: PositiveInt = Field(12, description="blocks; every other one, from the first, attends to the states")
+    heads: PositiveInt = Field(12, description="attention heads; divides `hidden`")
+    hidden: PositiveInt = Field(768, description="width")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> QFormerConfig:
+        if self.hidden % self.heads:
+            raise ValueError(f"heads that divide the width: {self.hidden} is no multiple of {self.heads}")
+        return self
+
+
+class DecoderConfig(Section):
+    """LLaSM's projector of speech: one linear layer over 64 states of Whisper's decoder."""
+
+    name: Literal["decoder64"] = Field(description="which projector")
+
+
+SpeechProjector = Annotated[
+    StackConfig | MlpConfig | LinearConfig | QFormerConfig | DecoderConfig, Field(discriminator="name")
+]
+VisionProjector = Annotated[PixelShuffleConfig | MlpConfig | LinearConfig | QFormerConfig, Field(discriminator="name")]
 
 
 class FinetuneConfig(OptimConfig):
@@ -199,6 +223,9 @@ class AlignConfig(FinetuneConfig):
     )
     vision_projector: VisionProjector = Field(
         PixelShuffleConfig.model_validate({}), description="from the vision encoder to the language model"
+    )
+    image_size: PositiveInt | None = Field(
+        None, description="side of the pictures in pixels, for a DINOv2, which stretches; default: the encoder's own"
     )
     learning_rate: PositiveFloat = Field(2e-3, description="peak learning rate of the projectors")
     tasks: list[str] | None = Field(["transcribe", "caption"], description="tasks of the dialogues to train on")

@@ -269,7 +269,7 @@ def _add(
     writer: Writer, where: str, dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase, spec: MediaSpec, length: int
 ) -> str | None:
     """Write a dialogue, or say why it is dropped."""
-    if dialogue.audios and not spec.n_mels:
+    if dialogue.audios and not spec.hears:
         return "has speech, the model has no ears"
     if dialogue.images and not spec.image_size:
         return "has a picture, the model has no eyes"

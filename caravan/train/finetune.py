@@ -69,6 +69,7 @@ def run_align(config: AlignConfig, ctx: StageContext) -> dict[str, Any]:
             vision=encoder_path(config.vision, "vision", ctx),
             speech_projector=config.speech_projector.model_dump(),
             vision_projector=config.vision_projector.model_dump(),
+            image_size=config.image_size,
         )
         return model, tokenizer
 

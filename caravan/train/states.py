@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AttentionInterface
+from transformers import AttentionInterface, CLIPVisionModel, SiglipVisionModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from caravan.core.files import full_disk_named
 from caravan.core.log import get_logger
 from caravan.core.progress import track
 from caravan.media.features import MediaSpec, audio_features, image_features
+from caravan.models.config import reads_decoder
 from caravan.recipe.train import FinetuneConfig
 from caravan.train.dialogue_rows import Sense
 from caravan.train.dialogues import MediaStore, Prepared
@@ -31,6 +33,7 @@ LOG = get_logger(__name__)
 BATCH = 4
 QUERIES = 250
 POSITIONS = 1500  # of Whisper in a window of 30 s
+UNMASKED = (WhisperEncoder, CLIPVisionModel, SiglipVisionModel)  # each state attends to every other
 Made = TypeVar("Made")
 Vary = Callable[[NDArray[np.floating], np.random.Generator], NDArray[np.floating]]
 KEPT = np.dtype(np.float16)
@@ -48,6 +51,7 @@ class Encoder:
         features: the inputs of one medium, [windows, ...].
         encode: inputs to states [windows, positions, width].
         identity: of what its states depend on, so that others' are not taken for its own.
+        moves: whether a later sound gives the same states later.
         channels: how many columns of a state are its channels; None: all. A projector's means have others behind them.
     """
 
@@ -58,17 +62,19 @@ class Encoder:
     encode: Callable[[torch.Tensor], torch.Tensor]
     identity: str = ""
     channels: int | None = None
+    moves: bool = True
 
 
 def encoders_of(model: Any, spec: MediaSpec, prepared: Prepared) -> list[Encoder]:
     """The encoders of a fused model for which there are media."""
     found = []
     audio, image = prepared.audio, prepared.image
-    if spec.n_mels and len(audio.sizes):
+    if spec.hears and len(audio.sizes):
         windows, encode = audio.sizes // spec.audio_tokens_per_window, model.model.encode_speech
-        identity, channels = _identity(model.model, "speech", spec), model.config.speech_config.d_model
-        found.append(Encoder("speech", audio, windows, partial(_clip, audio, spec), encode, identity, channels))
-    if spec.image_size and len(image.sizes):
+        identity, channels = _identity(model.model, "speech", spec), model.config.speech_config.hidden_size
+        clip, moves = partial(_clip, audio, spec), not reads_decoder(model.config)
+        found.append(Encoder("speech", audio, windows, clip, encode, identity, channels, moves))
+    if spec.sees and len(image.sizes):
         see, encode = partial(_picture, image, spec), model.model.encode_image
         found.append(Encoder("vision", image, image.sizes, see, encode, _identity(model.model, "vision", spec)))
     return found
@@ -109,7 +115,7 @@ def plain_attention(model: Any) -> Iterator[None]:
     """Encoders without the fused attention kernel, which costs half as much again on a CPU if nothing is learnt."""
     named = () if torch.cuda.is_available() else ("speech_encoder", "vision_encoder")
     parts = [getattr(model.model, name, None) for name in named]
-    before = [(part, part.config._attn_implementation) for part in parts if part is not None]
+    before = [(part, part.config._attn_implementation) for part in parts if isinstance(part, UNMASKED)]
     for part, _ in before:
         part.set_attn_implementation("blockwise")
     try:
@@ -145,7 +151,8 @@ def _vary(encoder: Encoder, positions: int, config: FinetuneConfig) -> Vary:
     """How an encoder's kept states differ from one use to the next."""
     if encoder.name != "speech":
         return lambda states, rng: states
-    most, share = config.speech_shift * positions // POSITIONS, config.speech_dropout
+    most = config.speech_shift * positions // POSITIONS if encoder.moves else 0
+    share = config.speech_dropout
     return lambda states, rng: muted(shifted(states, most, rng), share, encoder.channels, rng)
 
 

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from caravan.core.errors import ModelError
 from caravan.models.projectors import (
     PROJECTORS,
+    DecoderProjector,
     LinearProjector,
     MlpProjector,
     PixelShuffleProjector,
     Projector,
+    QFormerProjector,
     StackProjector,
     build_projector,
     pixel_shuffle,
@@ -119,6 +121,58 @@ class TestMaths:
         # The first cell holds the first s patches of the first row, before those of the second.
         assert shuffled[0, 0, : s * D].tolist() == x[0, :s].flatten().tolist()
 
+    def test_decoder64_is_one_linear_over_64_states(self) -> None:
+        projector = DecoderProjector(D, OUT)
+        w = random(projector)
+        x = states(64)
+        np.testing.assert_allclose(
+            computed(projector, x), x @ w["linear.weight"].T + w["linear.bias"], rtol=1e-4, atol=1e-5
+        )
+        assert projector.tokens(64) == 64
+        with pytest.raises(ModelError, match=r"reads a decoder's states[\s\S]*64[\s\S]*1500"):
+            projector.tokens(1500)
+
+    def test_qformer_is_blip2(self) -> None:
+        """One block in numpy: self-attention, cross-attention, feed-forward, each with its LayerNorm behind."""
+        projector = QFormerProjector(D, OUT, queries=3, layers=1, heads=2, hidden=8)
+        w = random(projector)
+        x = states(9)
+
+        def layer_norm(v: np.ndarray, name: str) -> np.ndarray:
+            v = (v - v.mean(-1, keepdims=True)) / np.sqrt(v.var(-1, keepdims=True) + 1e-12)
+            return v * w[f"qformer.{name}.weight"] + w[f"qformer.{name}.bias"]
+
+        def linear(v: np.ndarray, name: str) -> np.ndarray:
+            return v @ w[f"qformer.{name}.weight"].T + w[f"qformer.{name}.bias"]
+
+        def attend(q: np.ndarray, to: np.ndarray, name: str) -> np.ndarray:
+            parts = [linear(v, f"{name}.attention.{part}") for v, part in ((q, "query"), (to, "key"), (to, "value"))]
+            query, key, value = (part.reshape(2, -1, 2, 4).swapaxes(1, 2) for part in parts)
+            scores = np.exp(query @ key.swapaxes(-1, -2) / 2)
+            mixed = (scores / scores.sum(-1, keepdims=True) @ value).swapaxes(1, 2).reshape(2, -1, 8)
+            return layer_norm(linear(mixed, f"{name}.output.dense") + q, f"{name}.output.LayerNorm")
+
+        q = layer_norm(np.repeat(w["queries"], 2, axis=0), "layernorm")
+        q = attend(attend(q, q, "encoder.layer.0.attention"), x, "encoder.layer.0.crossattention")
+        up = linear(q, "encoder.layer.0.intermediate_query.dense")
+        up = up * 0.5 * (1 + np.vectorize(math.erf)(up / math.sqrt(2)))
+        q = layer_norm(linear(up, "encoder.layer.0.output_query.dense") + q, "encoder.layer.0.output_query.LayerNorm")
+        expected = q @ w["linear.weight"].T + w["linear.bias"]
+        # erf, exp and four norms in float32: errors of some 1e-5 of values of about 1.
+        np.testing.assert_allclose(computed(projector, x), expected, rtol=1e-3, atol=1e-4)
+        assert projector.tokens(9) == projector.tokens(1500) == 3
+        with pytest.raises(ModelError, match=r"heads do not divide[\s\S]*a divisor of 8[\s\S]*got: 3"):
+            QFormerProjector(D, OUT, heads=3, hidden=8)
+
+
+# A Q-Former of BLIP-2's size has a hundred million parameters.
+SMALL = {"qformer": {"queries": 4, "layers": 2, "heads": 2, "hidden": 24}}
+POSITIONS = {"pixel_shuffle": 64, "decoder64": 64}
+
+
+def built(name: str, width: int, out: int) -> Projector:
+    return PROJECTORS[name].module(width, out, **SMALL.get(name, {}))
+
 
 class TestTable:
     @pytest.mark.parametrize("name", PROJECTORS)
@@ -139,21 +193,21 @@ class TestTable:
     def test_starts_at_unit_gain_and_is_deterministic(self, name: str, kind: object) -> None:
         def start() -> Projector:
             torch.manual_seed(0)
-            projector = PROJECTORS[name].module(64, 256)
+            projector = built(name, 64, 256)
             projector.initialise()
             return projector
 
         first, second = start(), start()
         assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-        x = torch.randn(1, 100, 64) if name != "pixel_shuffle" else torch.randn(1, 64, 64)
+        x = torch.randn(1, POSITIONS.get(name, 100), 64)
         assert 0.2 < float(first(first.pool(x)).detach().std()) < 3
         second.initialise(norm=0.5)
         assert 0.2 < float(torch.linalg.vector_norm(second(second.pool(x)).detach(), dim=-1).mean()) < 1.5
 
     @pytest.mark.parametrize("name", PROJECTORS)
     def test_touch_is_zero_and_reaches_every_parameter(self, name: str) -> None:
-        projector = PROJECTORS[name].module(D, OUT)
-        nothing = touch(projector, 100, D)
+        projector = built(name, D, OUT)
+        nothing = touch(projector, POSITIONS.get(name, 100), D)
         nothing.backward()
         assert float(nothing.detach()) == 0.0
         assert all(parameter.grad is not None for parameter in projector.parameters())
@@ -169,7 +223,7 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("sense", "options", "message"),
         [
-            ("speech", {"name": "qformer"}, r"no such speech projector[\s\S]*stack, mlp, linear[\s\S]*qformer"),
+            ("speech", {"name": "conv"}, r"no such speech projector[\s\S]*stack, mlp, linear[\s\S]*got: conv"),
             ("speech", {"name": "pixel_shuffle"}, r"no such speech projector[\s\S]*stack, mlp, linear"),
             ("vision", {}, r"no such vision projector[\s\S]*pixel_shuffle, mlp, linear[\s\S]*None"),
             (
