@@ -25,7 +25,8 @@ from caravan.models.config import CaravanConfig, projector_of
 from caravan.models.encoders import VISION, WAVES, WHISPER, WHISPER_POSITIONS
 from caravan.models.fused import CaravanForConditionalGeneration
 from caravan.models.load import check_tokenizer, load_whole
-from caravan.models.projectors import DECODER64, SENSES
+from caravan.models.projection import SENSES
+from caravan.models.projectors import DECODER64
 
 SPEECH_PROJECTOR: Mapping[str, Any] = {"name": "stack", "stack": 10}
 VISION_PROJECTOR: Mapping[str, Any] = {"name": "pixel_shuffle", "scale": 2}

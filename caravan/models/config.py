@@ -9,7 +9,8 @@ from transformers.configuration_utils import SubConfigSpec
 
 from caravan.core.errors import ModelError
 from caravan.models.encoders import WHISPER, speech_positions, wave_samples
-from caravan.models.projectors import DECODER64, Projector, Sense, build_projector
+from caravan.models.projection import Projector, Sense
+from caravan.models.projectors import DECODER64, build_projector
 
 
 class CaravanConfig(PreTrainedConfig):

@@ -19,7 +19,7 @@ from transformers.modeling_utils import slice_logits_to_keep
 from caravan.core.errors import ModelError, PlaceholderError
 from caravan.models.config import CaravanConfig, placeholder_of, positions_of, projector_of, reads_decoder
 from caravan.models.encoders import hear, new_speech_encoder
-from caravan.models.projectors import Projector, Sense, touch
+from caravan.models.projection import Projector, Sense, touch
 
 IGNORED = -100  # transformers' label of what is not learnt
 

@@ -11,18 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caravan.core.errors import ModelError
+from caravan.models.projection import Projector, pixel_shuffle, touch
 from caravan.models.projectors import (
     PROJECTORS,
     DecoderProjector,
     LinearProjector,
     MlpProjector,
     PixelShuffleProjector,
-    Projector,
     QFormerProjector,
     StackProjector,
     build_projector,
-    pixel_shuffle,
-    touch,
 )
 
 D, OUT = 6, 8
