@@ -59,6 +59,8 @@ def read_pairs(shard: Shard, damage: Damage, languages: Sequence[str]) -> Iterat
             yield _alphabetical(pa.RecordBatch.from_arrays([keys, *batch.columns], schema=PAIR_SCHEMA))
         return
     wanted = source.languages or list(languages)
+    # A row that names a language which the run does not want is refused; of other rows the wanted sides are read.
+    every = source.language_column is not None and not source.languages
     match format_of(shard.path, source):
         case "parquet":
             rows = _parquet_sides(shard, source, wanted, damage)
@@ -73,7 +75,7 @@ def read_pairs(shard: Shard, damage: Damage, languages: Sequence[str]) -> Iterat
     pairs = (
         pair
         for row, sides in rows
-        for pair in _pairs(shard, row, {name: sides[name] for name in sides if name in wanted}, source)
+        for pair in _pairs(shard, row, {name: sides[name] for name in sides if every or name in wanted}, source)
     )
     for held in in_lists(pairs, lambda pair: len(pair.source_text) + len(pair.target_text)):
         columns = zip(*held, strict=True)

@@ -19,11 +19,12 @@ Floats = npt.NDArray[np.float64]
 
 
 class PairStep:
-    """Both sides there, with letters, different, of equal numbers, and in the languages stated."""
+    """Both sides there, with letters, different, of equal numbers, in wanted languages, and in those stated."""
 
     name = "pair"
     REASONS = (
-        "empty side", "few letters", "copied side", "shared words", "numbers differ", "another language than stated",
+        "language not wanted", "empty side", "few letters", "copied side", "shared words", "numbers differ",
+        "another language than stated",
     )  # fmt: skip
 
     def __init__(self, limits: PairLimits, identifier: Identifier) -> None:
@@ -36,7 +37,11 @@ class PairStep:
         limits, found = self.limits, measure_pairs(*sides)
         alike = similarity(sides, shorter >= limits.similar_characters, limits.max_similarity)
         doubt = self._doubt(batch, sides, lengths)
+        wanted = pa.array(sorted(self.identifier.wanted))
+        stated = [pc.is_in(batch[f"{side}_language"], wanted).to_numpy(zero_copy_only=False) for side in SIDES]
         checks = (
+            # What is stated counts as certain.
+            (~np.logical_and(*stated), np.ones(batch.num_rows)),
             (shorter == 0, shorter),
             (found["letters"] < limits.min_letters, found["letters"]),
             (alike > limits.max_similarity, alike),

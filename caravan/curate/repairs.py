@@ -5,7 +5,6 @@ Regular expressions run in Arrow's C++, over those texts in which one pass over 
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable
 
@@ -37,7 +36,7 @@ Repair = Callable[[pa.Array, pa.Array], pa.Array]
 
 
 class RepairStep:
-    """Mend the lines of each text, write down which repairs changed it, and drop it if nothing is left."""
+    """Mend the lines of each text, write down what each repair took from it, and drop it if nothing is left."""
 
     name = "repairs"
     REASONS = ("nothing left after repairs",)
@@ -49,16 +48,15 @@ class RepairStep:
     def judge(self, batch: pa.RecordBatch) -> Verdict:
         before = text = batch["text"]
         found = blemishes.marks(text, self.config.repairs.max_word or 0)
-        changed_RN: list[npt.NDArray[np.bool_]] = []
-        for mark, repair in self.repairs.values():
+        changed = np.zeros(batch.num_rows, np.bool_)
+        made: list[list[str]] = [[] for _ in range(batch.num_rows)]
+        for name, (mark, repair) in self.repairs.items():
             # What one repair changed, the next may have to mend.
-            worth = np.logical_or.reduce([found[:, mark], *changed_RN])
-            text, changed = _mended(text, batch["language"], repair, worth)
-            changed_RN.append(changed)
-        made = [
-            ", ".join(itertools.compress(self.repairs, changed)) or None for changed in zip(*changed_RN, strict=True)
-        ]
-        repairs = pa.array(made or [None] * batch.num_rows, pa.string())
+            text, taken = _mended(text, batch["language"], repair, found[:, mark] | changed)
+            for row, characters in taken.items():
+                changed[row] = True
+                made[row].append(f"{name} {characters}")
+        repairs = pa.array([", ".join(one) or None for one in made], pa.string())
         empty = pc.equal(pc.utf8_trim_whitespace(text), "").to_numpy(zero_copy_only=False)
         first = np.where(empty, 0, -1)
         size = pc.utf8_length(before).to_numpy(zero_copy_only=False).astype(np.float64)
@@ -88,16 +86,17 @@ def _repairs(config: RepairConfig, unspaced: Callable[[pa.Array], pa.Array]) -> 
 
 def _mended(
     text: pa.Array, languages: pa.Array, repair: Repair, worth: npt.NDArray[np.bool_]
-) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-    """The texts, those that are worth it repaired, and which of them changed."""
-    changed = worth.copy()
-    if worth.any():
-        mask = pa.array(worth)
-        before = text.filter(mask)
-        after = repair(before, languages.filter(mask))
-        changed[worth] = pc.not_equal(after, before).to_numpy(zero_copy_only=False)
-        text = pc.replace_with_mask(text, mask, after)
-    return text, changed
+) -> tuple[pa.Array, dict[int, int]]:
+    """The texts, those that are worth it repaired, and how many characters fewer each has that changed, by row."""
+    if not worth.any():
+        return text, {}
+    mask = pa.array(worth)
+    before = text.filter(mask)
+    after = repair(before, languages.filter(mask))
+    changed = pc.not_equal(after, before)
+    taken = pc.subtract(pc.utf8_length(before.filter(changed)), pc.utf8_length(after.filter(changed)))
+    rows = np.flatnonzero(worth)[changed.to_numpy(zero_copy_only=False)]
+    return pc.replace_with_mask(text, mask, after), dict(zip(rows.tolist(), taken.to_pylist(), strict=True))
 
 
 def _replaced(pattern: str, by: str) -> Repair:

@@ -91,9 +91,10 @@ def _masked(table: str) -> str:
     """
 
 
-REPAIRED = """
-    SELECT repair, count(*) AS documents
-    FROM (SELECT unnest(string_split(repairs, ', ')) AS repair FROM documents WHERE reason IS NULL)
+REPAIRED = r"""
+    SELECT regexp_extract(entry, '^(.*) (-?\d+)$', 1) AS repair, count(*) AS documents,
+           sum(regexp_extract(entry, '(-?\d+)$')::BIGINT)::BIGINT AS characters
+    FROM (SELECT unnest(string_split(repairs, ', ')) AS entry FROM documents WHERE reason IS NULL)
     GROUP BY ALL ORDER BY documents DESC, repair
 """
 BUCKETS = """

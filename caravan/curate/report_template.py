@@ -155,9 +155,10 @@ _DOCUMENTS = """
 {% endif %}
 {% if repaired %}
 <h2>What was repaired in documents that stay</h2>
-<div class="scroll"><table>
+<div class="scroll"><table><tr><th>repair</th><th></th>{{ heads("documents", "characters taken") }}</tr>
 {% for row in repaired %}
-<tr><td>{{ row.repair }}</td>{{ bar(row.documents, repaired[0].documents) }}{{ cells(count(row.documents)) }}</tr>
+<tr><td>{{ row.repair }}</td>{{ bar(row.documents, repaired[0].documents) }}
+{{ cells(count(row.documents), count(row.characters)) }}</tr>
 {% endfor %}
 </table></div>
 {% endif %}

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 # What every step leaves behind; kept rows have null in all three.
 VERDICT_FIELDS = (pa.field("step", pa.string()), pa.field("reason", pa.string()), pa.field("value", pa.float64()))
 
-# Which repairs changed a document, separated by commas; null if none did.
+# Which repairs changed a document and how many characters each took, such as `URL lines 61, whitespace 2`; or null.
 REPAIRS = pa.field("repairs", pa.string())
 
 # How a language that is written in several ways is written, as a BCP 47 tag; today Chinese.

@@ -132,7 +132,7 @@ BOILERPLATE = [
 
 
 class RepairConfig(Section):
-    """Line repairs of documents that the rules let pass; the corpus says in a column which of them changed a text."""
+    """Line repairs of documents that the rules let pass; a column says what each of them took from a text."""
 
     mojibake: bool = Field(True, description="UTF-8 that was read as another encoding is read again (ftfy)")
     invisible: bool = Field(True, description="control and invisible characters go, joiners of letters and emoji stay")

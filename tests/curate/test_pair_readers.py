@@ -77,7 +77,15 @@ def test_a_row_can_name_the_language_of_its_other_side(tmp_path: Path) -> None:
         xx=["Tee", "茶", "te", None],
     )
     rows, _ = read(path, columns={"en": "en", "xx": "xx"}, language_column="lang")
-    assert rows == [("de", "en", "Tee", "tea"), ("en", "zh", "tea", "茶"), ("de", "en", "", "milk")]
+    stated = [
+        ("de", "en", "Tee", "tea"),
+        ("en", "zh", "tea", "茶"),
+        ("en", "sv", "tea", "te"),
+        ("de", "en", "", "milk"),
+    ]
+    assert rows == stated
+    rows, _ = read(path, columns={"en": "en", "xx": "xx"}, language_column="lang", languages=["de", "en"])
+    assert rows == [stated[0], stated[-1]]
 
 
 def test_pairs_of_the_sample_world_lose_their_direction(tmp_path: Path) -> None:

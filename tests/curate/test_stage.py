@@ -77,12 +77,14 @@ def test_texts_are_repaired_before_copies_are_looked_for(tmp_path: Path, curate:
     curate({"path": "a.jsonl"})
     out = tmp_path / "out"
     kept = [(row["text"], row["repairs"]) for row in rows(out, "kept")]
-    assert kept == [(good[0], None), (good[1], "invisible characters, whitespace"), (good[2], None)]
+    assert kept == [(good[0], None), (good[1], "invisible characters 1, whitespace 1"), (good[2], None)]
     gone = rows(out, "rejected")
-    assert [(row["text"], row["repairs"], row["reason"]) for row in gone] == [(good[0], "URL lines", "exact copy")]
+    assert [(row["text"], row["repairs"], row["reason"]) for row in gone] == [
+        (good[0], f"URL lines {len(link) + 1}", "exact copy")
+    ]
     assert read_json(out / "report.json")["repaired"] == [
-        {"repair": "invisible characters", "documents": 1},
-        {"repair": "whitespace", "documents": 1},
+        {"repair": "invisible characters", "documents": 1, "characters": 1},
+        {"repair": "whitespace", "documents": 1, "characters": 1},
     ]
     assert "What was repaired" in (out / "report.html").read_text(encoding="utf-8")
 
@@ -155,6 +157,16 @@ def test_parallel_text_is_written_by_pair_of_languages_without_copies(tmp_path: 
     assert kept == [("Tee", "tea"), ("Brot", "bread"), ("Salz", "salt")]
     assert {row["reason"] for row in rows(out, "rejected_pairs")} == {"empty side", "exact copy"}
     assert (counts["pairs_read"], counts["pairs"], counts["documents"]) == (8, 6, 0)
+
+
+def test_pairs_whose_row_names_a_language_that_is_not_wanted_are_told_of(tmp_path: Path, curate: Curate) -> None:
+    long = {"pairs": "long.parquet", "columns": {"en": "en", "xx": "xx"}, "language_column": "lang"}
+    texts = {"en": ["tea", "milk", "bread", "salt"], "xx": ["Tee", "Milch", "bröd", "Salz"]}
+    write_parquet(tmp_path / "long.parquet", lang=["de", "deu", "sv", None], **texts)
+    counts = curate(long)
+    gone = {row["id"][-6:]: (row["reason"], row["value"]) for row in rows(tmp_path / "out", "rejected_pairs")}
+    assert gone == dict.fromkeys(["deu-en", ":en-sv", ":en-xx"], ("language not wanted", 1))
+    assert (counts["pairs_read"], counts["pairs"]) == (4, 1)
 
 
 def test_broken_rows_are_listed_and_everything_else_is_kept(tmp_path: Path, curate: Curate) -> None:
