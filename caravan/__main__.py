@@ -258,6 +258,34 @@ def train_lm(
     console.print(f"[green]✓[/] {artifact.path}", highlight=False)
 
 
+@curate.command("train-classifier")
+def train_classifier(
+    text: Texts,
+    junk: Annotated[
+        list[str], typer.Option(help="what trusted text is told from, such as a raw crawl; may be repeated")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the classifiers")],
+    text_column: Column = "text",
+    language_column: LanguageColumn = None,
+    languages: Languages = None,
+    megabytes: Annotated[float | None, typer.Option(help="most text of a language and kind")] = None,
+    held_out: Annotated[float | None, typer.Option(help="share of texts held out for thresholds")] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the text")] = None,
+) -> None:
+    """Train classifiers of trusted text and junk, one a language, for `curate.quality` of a recipe."""
+    from caravan.curate.stage import need_libraries
+    from caravan.recipe.learned import ClassifierTraining
+    from caravan.recipe.load import from_options
+
+    need_libraries()
+    config = from_options(ClassifierTraining, {"megabytes": megabytes, "held_out": held_out, "epochs": epochs})
+    trusted, other = (text_sources(paths, text_column, language_column) for paths in (text, junk))
+    from caravan.curate.classifier.training import train_classifiers
+
+    artifact = train_classifiers(trusted, other, wanted_languages(languages), config, output)
+    console.print(f"[green]✓[/] {artifact.path}", highlight=False)
+
+
 @app.command()
 def doctor() -> None:
     """Say what this machine has, what is missing, and the line that installs it."""

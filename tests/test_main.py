@@ -91,4 +91,7 @@ def test_training_of_filters_names_what_is_wrong(tmp_path: Path) -> None:
     done = caravan("curate", "train-lm", "a.txt", "-o", "lm", "--order", "1", cwd=tmp_path)
     assert done.returncode == 2
     assert "--order" in done.stderr
+    done = caravan("curate", "train-classifier", "a.txt", "--junk", "nowhere", "-o", "m", "--epochs", "0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--epochs" in done.stderr
     assert list(tmp_path.iterdir()) == []

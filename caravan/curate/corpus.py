@@ -12,7 +12,7 @@ import duckdb
 
 PARTS = {"documents": ("kept", "rejected"), "pairs": ("pairs", "rejected_pairs")}
 # What each table has, also where nothing was read.
-NEEDED = {"bytes": "BIGINT", "value": "DOUBLE", "perplexity": "FLOAT"} | dict.fromkeys(
+NEEDED = {"bytes": "BIGINT", "value": "DOUBLE", "perplexity": "FLOAT", "quality": "FLOAT"} | dict.fromkeys(
     ("id", "language", "text", "source", "step", "reason", "duplicate_of", "repairs", "masked", "bucket"), "VARCHAR"
 )
 BETWEEN = "\t"  # the sides of a pair, shown as one text

@@ -30,6 +30,7 @@ from caravan.curate.pair_readers import read_pairs
 from caravan.curate.pairs import SIDES, PairStep
 from caravan.curate.perplexity import PerplexityStep
 from caravan.curate.privacy import PrivacyStep
+from caravan.curate.quality import QualityStep
 from caravan.curate.readers import read_documents
 from caravan.curate.repairs import RepairStep
 from caravan.curate.rows import Broken, BrokenFileError, Damage
@@ -47,7 +48,8 @@ KILOBYTE = 1 << 10
 def step_names(config: CurateConfig) -> list[str]:
     """The steps that can drop documents, in their order."""
     always = [LanguageStep.name, ChineseStep.name, RuleStep.name, RepairStep.name]
-    asked = {ToxicityStep.name: config.toxicity, PerplexityStep.name: config.perplexity}
+    asked = {ToxicityStep.name: config.toxicity, PerplexityStep.name: config.perplexity,
+             QualityStep.name: config.quality}  # fmt: skip
     return [*always, *(name for name, section in asked.items() if section)]
 
 
@@ -74,6 +76,7 @@ class Judge:
                 RepairStep(config),
                 *([ToxicityStep(config.toxicity, languages)] if config.toxicity else []),
                 *([PerplexityStep(config.perplexity)] if config.perplexity else []),
+                *([QualityStep(config.quality)] if config.quality else []),
                 PrivacyStep(config.privacy, {"text": "language"}),
             ],
             pair_steps=[
@@ -85,7 +88,8 @@ class Judge:
     @property
     def notes(self) -> tuple[pa.Field, ...]:
         """What the steps write down of documents."""
-        return NOTES + (PerplexityStep.notes if self.config.perplexity else ())
+        asked = ((PerplexityStep, self.config.perplexity), (QualityStep, self.config.quality))
+        return NOTES + tuple(note for step, section in asked if section for note in step.notes)
 
     def schema(self, shard: Shard) -> pa.Schema:
         """Of the file that a shard gives."""

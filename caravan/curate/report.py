@@ -46,9 +46,10 @@ def summarise(
         repaired = rows_of(connection.execute(REPAIRED))
         scored = rows_of(connection.execute(SCORED))
         buckets = rows_of(connection.execute(BUCKETS))
-        without = connection.execute(WITHOUT_MODEL).fetchall() if "perplexity" in steps else []
+        quality = rows_of(connection.execute(QUALITY))
+        notes = [note for step in LEARNED if step in steps for note in _without_model(connection, step)]
     return {
-        "notes": [f"no n-gram model for {name}: {count:,} documents passed without" for name, count in without],
+        "notes": notes,
         "documents": _view(documents, steps) | {"table": stage_table(documents, steps, languages)},
         "languages": _languages(documents, steps),
         "lengths": _spreads([
@@ -56,6 +57,7 @@ def summarise(
         ]),
         "perplexity": _spreads(scored),
         "buckets": buckets,
+        "quality": quality,
         "pairs": _view(pairs, PAIR_STEPS) | {"languages": _languages(pairs, PAIR_STEPS), "samples": samples["pairs"]},
         "repaired": repaired,
         "masked": masked,
@@ -101,15 +103,29 @@ BUCKETS = """
     SELECT language, bucket, count(*) AS documents, sum(bytes)::BIGINT AS bytes FROM documents
     WHERE reason IS NULL AND bucket IS NOT NULL GROUP BY ALL ORDER BY ALL
 """
-WITHOUT_MODEL = """
-    SELECT language, count(*) FROM documents WHERE reason IS NULL
-    GROUP BY language HAVING count(bucket) = 0 ORDER BY language
+# Documents of each language that a classifier was asked about, and its mean answer: of all, and of those that stay.
+QUALITY = """
+    SELECT language, count(*) AS read, count(*) FILTER (reason IS NULL) AS kept, round(avg(quality), 4) AS mean_read,
+           round(avg(quality) FILTER (reason IS NULL), 4) AS mean_kept
+    FROM documents WHERE quality IS NOT NULL GROUP BY ALL ORDER BY ALL
 """
+# The column that a filter with models fills in, and what a model of it is called.
+LEARNED = {"perplexity": ("perplexity", "n-gram model"), "quality": ("quality", "classifier")}
 # What had gone before it was scored is not in it.
 SCORED = f"""
     SELECT language, {binned("perplexity")} AS bin, count(*) AS read, count(*) FILTER (reason IS NULL) AS kept
     FROM documents WHERE perplexity IS NOT NULL GROUP BY ALL ORDER BY ALL
 """
+
+
+def _without_model(connection: duckdb.DuckDBPyConnection, step: str) -> list[str]:
+    """What is said of languages that a filter had no model of."""
+    column, model = LEARNED[step]
+    found = connection.execute(f"""
+        SELECT language, count(*) FROM documents WHERE reason IS NULL
+        GROUP BY language HAVING count({column}) = 0 ORDER BY language
+    """).fetchall()
+    return [f"no {model} for {language}: {count:,} documents passed without" for language, count in found]
 
 
 def _sum(rows: Rows) -> dict[str, int]:

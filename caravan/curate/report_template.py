@@ -153,6 +153,17 @@ _DOCUMENTS = """
 </table></div></details>
 {% endif %}
 {% endif %}
+{% if quality %}
+<h2>Quality</h2>
+<div class="scroll"><table>
+<tr><th>language</th>{{ heads("asked about", "mean probability", "kept", "mean probability") }}</tr>
+{% for row in quality %}
+<tr><td>{{ row.language }}</td>
+{{ cells(count(row.read), "%.3f" | format(row.mean_read), count(row.kept),
+         "%.3f" | format(row.mean_kept) if row.kept else "") }}</tr>
+{% endfor %}
+</table></div>
+{% endif %}
 {% if repaired %}
 <h2>What was repaired in documents that stay</h2>
 <div class="scroll"><table><tr><th>repair</th><th></th>{{ heads("documents", "characters taken") }}</tr>

@@ -124,8 +124,9 @@ def _located(config: CurateConfig, ctx: StageContext) -> CurateConfig:
     sections: dict[str, Section] = {}
     if config.toxicity:
         sections["toxicity"] = config.toxicity.model_copy(update={"lists": ctx.full(config.toxicity.lists)})
-    if config.perplexity:
-        sections["perplexity"] = config.perplexity.model_copy(update={"models": ctx.located(config.perplexity.models)})
+    for name, section in (("perplexity", config.perplexity), ("quality", config.quality)):
+        if section:
+            sections[name] = section.model_copy(update={"models": ctx.located(section.models)})
     return config.model_copy(update=sections)
 
 

@@ -6,12 +6,13 @@ import contextlib
 import random
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,8 +32,12 @@ from caravan.curate.steps import by_language, judge_all
 from caravan.recipe.curate import CurateConfig, LanguageRule, TextSource
 from caravan.recipe.learned import TrustedText
 
+TRUSTED, JUNK = "trusted", "junk"
 LEARNT, HELD_OUT = "learnt.parquet", "held_out.parquet"
-GATHERED = "gathered.json"
+GATHERED, FACTS = "gathered.json", "facts.json"
+QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
+# Of junk any guess at the language will do.
+RULES = {TRUSTED: LanguageRule(), JUNK: LanguageRule(min_probability=0, contradiction_characters=1 << 40)}
 WORDS = r"[\pL\pN]"
 KILOBYTE = 1 << 10
 
@@ -59,11 +64,13 @@ def shards_of(sources: Sequence[TextSource], languages: Sequence[str]) -> list[S
     return [piece for source in sources for piece in cut_all(files_of(source, context), size)]
 
 
-def gather(shards: Sequence[Shard], languages: Sequence[str], config: TrustedText, folder: Path) -> dict[str, int]:
+def gather(
+    shards: Sequence[Shard], languages: Sequence[str], config: TrustedText, folder: Path, rule: LanguageRule
+) -> dict[str, int]:
     """Write the text of each language into LEARNT and HELD_OUT in a folder of its name, a text that comes twice once.
 
     Languages are identified where they are not known, and text that contradicts its language is left out, as in
-    curation. Files are read in shuffled order, until there is enough of every language.
+    curation and by this rule. Files are read in shuffled order, until there is enough of every language.
 
     Returns:
         texts taken by language; what an earlier, killed attempt has gathered is not gathered again.
@@ -73,7 +80,7 @@ def gather(shards: Sequence[Shard], languages: Sequence[str], config: TrustedTex
     """
     finished = folder / GATHERED
     if not finished.is_file():
-        step = LanguageStep(Identifier(languages, LanguageRule()))
+        step = LanguageStep(Identifier(languages, rule))
         taken: dict[str, _Taken] = defaultdict(_Taken)
         shuffled = random.Random(len(shards)).sample(list(shards), len(shards))
         with contextlib.ExitStack() as stack, track("read", sum(s.size for s in shards) // KILOBYTE, "kB") as bar:
@@ -131,47 +138,80 @@ def _take(rows: pa.RecordBatch, taken: _Taken, config: TrustedText, folder: Path
     taken.bytes += int(size[rows.num_rows - 1]) if rows.num_rows else 0
 
 
+Texts = Mapping[str, Mapping[str, Path]]  # of each language, the folder of each kind of text
+
+
 def make_from_text(
-    sources: Sequence[TextSource],
+    sources: Mapping[str, Sequence[TextSource]],
     languages: Sequence[str],
     config: TrustedText,
     out: Path,
     *,
     kind: str,
     command: str,
-    make: Callable[[dict[str, Path], Path], dict[str, Any]],
+    make: Callable[[Texts, Path], dict[str, Any]],
 ) -> Artifact:
     """Gather text and make an artifact of it; what is up to date is not made again, what was killed is gone on from.
 
     Args:
-        make: is given the folder of each language with enough text, and the folder to work in; returns the counts.
+        sources: of TRUSTED text and, where it is needed, of JUNK.
+        make: is given the languages with enough text of each kind, and the folder to work in; returns the counts.
 
     Raises:
         DataError: a file cannot be read, or there is too little text in every language.
         LockedError: another process is making it.
     """
-    shards = shards_of(sources, languages)
+    shards = {name: shards_of(some, languages) for name, some in sources.items()}
     section = config.model_dump(mode="json")
-    basis = {"sources": [source.model_dump(mode="json") for source in sources], "languages": list(languages)}
-    key = sha256_obj({"command": command, "version": __version__, "input": fingerprint(shards), **basis, **section})
+    named = {name: [source.model_dump(mode="json") for source in some] for name, some in sources.items()}
+    basis = {"sources": named, "languages": list(languages)}
+    read = {name: fingerprint(some) for name, some in shards.items()}
+    key = sha256_obj({"command": command, "version": __version__, "input": read, **basis, **section})
 
     def work(folder: Path) -> dict[str, Any]:
         texts = folder / "work"
-        counts = gather(shards, languages, config, texts)
-        enough = [language for language, count in counts.items() if count >= config.min_documents]
+        found = {name: gather(some, languages, config, texts / name, RULES[name]) for name, some in shards.items()}
+        counts = {language: {name: many[language] for name, many in found.items()} for language in languages}
+        enough = [language for language in languages if min(counts[language].values()) >= config.min_documents]
         if not enough:
-            raise DataError(
-                "there is too little text to learn from",
-                expected=f"{config.min_documents} documents in a language",
-                got=", ".join(f"{language} {count}" for language, count in counts.items()),
-                fix="name more text, or the right column and languages",
-            )
-        made = make({language: texts / language for language in enough}, folder)
+            raise _too_little(counts, config)
+        made = make({language: {name: texts / name / language for name in shards} for language in enough}, folder)
         shutil.rmtree(texts)
-        return made | {"left_out": {language: count for language, count in counts.items() if language not in enough}}
+        return made | {"left_out": {language: counts[language] for language in languages if language not in enough}}
 
     with locked(out.parent, f".{out.name}.lock"):
         artifact, _ = make_artifact(
             out, key, kind=kind, stage=command, parents={}, recipe={**basis, command: section}, make=work
         )  # fmt: skip
     return artifact
+
+
+def _too_little(counts: Mapping[str, Mapping[str, int]], config: TrustedText) -> DataError:
+    found = {language: ", ".join(f"{count} {name}" for name, count in own.items()) for language, own in counts.items()}
+    return DataError(
+        "there is too little text to learn from",
+        expected=f"{config.min_documents} documents of each kind in a language",
+        got="; ".join(f"{language} {many}" for language, many in found.items()),
+        fix="name more text, or the right column and languages",
+    )
+
+
+def train_each(texts: Texts, work: Path, train: Callable[[Mapping[str, Path], Path], dict[str, Any]]) -> dict[str, Any]:
+    """Train a model of each language in a folder of its name, but for those that an earlier attempt has finished.
+
+    Args:
+        train: is given the folder of each kind of text, and that of the model; returns what the manifest says of it.
+    """
+    facts = {}
+    with track("train", len(texts), "language") as bar:
+        for language, folders in texts.items():
+            if not (work / language / FACTS).is_file():
+                write_json(work / language / FACTS, train(folders, work / language))
+            facts[language] = read_json(work / language / FACTS)
+            bar.advance()
+    return facts
+
+
+def quantiles_of(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    """What a manifest says of a figure of held-out text."""
+    return dict(zip(map(str, QUANTILES), np.quantile(values, QUANTILES).round(3).tolist(), strict=True))

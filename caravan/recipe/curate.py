@@ -20,7 +20,7 @@ from pydantic import (
 from caravan.recipe.base import Section
 from caravan.recipe.duplicates import DuplicateConfig
 from caravan.recipe.files import FileSource
-from caravan.recipe.learned import NGRAM_MODELS, PerplexityFilter
+from caravan.recipe.learned import CLASSIFIERS, NGRAM_MODELS, PerplexityFilter, QualityFilter
 from caravan.recipe.limits import OTHER, ByLanguage, LimitsFile, RuleLimits, known_limits, over_built_in
 from caravan.recipe.pairs import PairLimits, PairSource
 from caravan.recipe.privacy import PrivacyConfig
@@ -168,6 +168,9 @@ class CurateConfig(Section):
     perplexity: PerplexityFilter | None = Field(
         None, description="n-gram models of trusted text (`caravan curate train-lm`); null: not asked"
     )
+    quality: QualityFilter | None = Field(
+        None, description="classifiers of trusted text and junk (`caravan curate train-classifier`); null: not asked"
+    )
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig, description="masking of personal data")
     duplicates: DuplicateConfig = Field(default_factory=DuplicateConfig, description="deduplication")
     pairs: PairLimits = Field(default_factory=PairLimits, description="checks of parallel pairs")
@@ -188,7 +191,8 @@ class CurateConfig(Section):
         return rules.model_dump(exclude_unset=True)
 
     def artifacts(self) -> dict[str, str]:
-        return {NGRAM_MODELS: self.perplexity.models} if self.perplexity else {}
+        named = {NGRAM_MODELS: self.perplexity, CLASSIFIERS: self.quality}
+        return {kind: section.models for kind, section in named.items() if section}
 
     def limits_of(self, language: str) -> RuleLimits:
         """The limits for one language."""

@@ -47,7 +47,7 @@ def judge(models: Artifact, texts: list[str], languages: list[str], **settings: 
 def test_the_manifest_says_what_was_learnt(models: Artifact) -> None:
     facts = models.counts["languages"]
     assert sorted(facts) == ["de", "en"]
-    assert models.counts["left_out"] == {"zh": 1}
+    assert models.counts["left_out"] == {"zh": {"trusted": 1}}
     assert facts["en"]["documents"] == 320
     assert facts["en"]["held_out"] == 80
     assert facts["en"]["perplexity"]["0.5"] < facts["en"]["perplexity"]["0.99"]
@@ -117,7 +117,7 @@ def test_too_little_text_says_so(tmp_path: Path) -> None:
     source = TextSource(path=str(write_jsonl(tmp_path / "a.jsonl", sentences(20))))
     with pytest.raises(DataError, match="too little text") as caught:
         train_models([source], ["en"], NgramTraining(), tmp_path / "lm")
-    assert caught.value.got == "en 20"
+    assert caught.value.got == "en 20 trusted"
 
 
 def test_words_thrown_together_and_noise_go_and_text_like_the_trusted_stays(models: Artifact) -> None:

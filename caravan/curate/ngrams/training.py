@@ -6,26 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caravan.core.artifact import Artifact
-from caravan.core.files import read_json, write_json, write_table
-from caravan.core.progress import track
+from caravan.core.files import write_table
 from caravan.curate.ngrams.arpa import write_arpa
 from caravan.curate.ngrams.counts import NgramCounter
 from caravan.curate.ngrams.kneser_ney import Level, estimate
 from caravan.curate.ngrams.model import NgramModel
 from caravan.curate.ngrams.vocabulary import UnitCounter, cut
 from caravan.curate.perplexity import SCORES
-from caravan.curate.trusted import HELD_OUT, LEARNT, make_from_text
+from caravan.curate.trusted import HELD_OUT, LEARNT, TRUSTED, Texts, make_from_text, quantiles_of, train_each
 from caravan.recipe.curate import TextSource
 from caravan.recipe.learned import NGRAM_MODELS, NgramTraining
 
 BATCH = 1024
-QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
-FACTS = "facts.json"
 
 
 def train(texts: Path, config: NgramTraining) -> tuple[list[str], list[Level]]:
@@ -47,17 +43,13 @@ def train_models(sources: Sequence[TextSource], languages: Sequence[str], config
         DataError: a file cannot be read, or there is too little text in every language.
     """
 
-    def make(texts: dict[str, Path], work: Path) -> dict[str, Any]:
-        facts = {}
-        with track("train", len(texts), "language") as bar:
-            for language, folder in texts.items():
-                if not (work / language / FACTS).is_file():
-                    write_json(work / language / FACTS, _train_language(folder, config, work / language))
-                facts[language] = read_json(work / language / FACTS)
-                bar.advance()
+    def make(texts: Texts, work: Path) -> dict[str, Any]:
+        facts = train_each(texts, work, lambda own, folder: _train_language(own[TRUSTED], config, folder))
         return {"order": config.order, "window": config.window, "languages": facts}
 
-    return make_from_text(sources, languages, config, out, kind=NGRAM_MODELS, command="train-lm", make=make)
+    return make_from_text(
+        {TRUSTED: sources}, languages, config, out, kind=NGRAM_MODELS, command="train-lm", make=make
+    )  # fmt: skip
 
 
 def _train_language(texts: Path, config: NgramTraining, out: Path) -> dict[str, Any]:
@@ -75,8 +67,5 @@ def _train_language(texts: Path, config: NgramTraining, out: Path) -> dict[str, 
         "held_out": int(worth.sum()),
         "ngrams": [len(level.words) for level in levels],
         "unknown": round(float(scores.unknown.sum() / max(1, scores.units.sum())), 4),
-        **{
-            name: dict(zip(map(str, QUANTILES), np.quantile(values[worth], QUANTILES).round(3).tolist(), strict=True))
-            for name, values in measured.items()
-        },
+        **{name: quantiles_of(values[worth]) for name, values in measured.items()},
     }

@@ -40,6 +40,12 @@ class Units(NamedTuple):
     bounds: Longs
 
 
+@njit(inline="always")
+def _inside(byte: np.uint8) -> bool:
+    """Whether a byte goes on with a character that began before it."""
+    return bool((byte & 0xC0) == 0x80)
+
+
 @njit(nogil=True, cache=True)
 def _half_word(points: Points, count: int, step: int, table: npt.NDArray[np.uint8]) -> int:
     """Letters and digits at the start (step 1) or the end (-1), which may be half of a word."""
@@ -47,6 +53,42 @@ def _half_word(points: Points, count: int, step: int, table: npt.NDArray[np.uint
     while many < count and kind_of(points[many if step > 0 else count - 1 - many], table) in (LETTER, DIGIT):
         many += 1
     return many
+
+
+@njit(inline="always")
+def pieces_of(size: int, window: int) -> int:
+    """Pieces in which a text of so many bytes is read."""
+    return PIECES if 0 < PIECES * window < size else 1
+
+
+@njit(nogil=True, cache=True)
+def read_piece(
+    data: npt.NDArray[np.uint8],
+    start: int,
+    end: int,
+    window: int,
+    piece: int,
+    table: npt.NDArray[np.uint8],
+    points: Points,
+) -> tuple[int, int, bool]:
+    """Put the characters of one piece of a text into `points`.
+
+    Returns:
+        where in `points` its whole words begin and where they end, and whether the text ends there too.
+    """
+    if pieces_of(end - start, window) == 1:
+        return 0, decode(data, start, end, points), True
+    first = start + (end - start - window) * piece // (PIECES - 1)
+    last = first + window
+    while first > start and _inside(data[first]):
+        first -= 1
+    while last < end and _inside(data[last]):
+        last += 1
+    count = decode(data, first, last, points)
+    skipped = _half_word(points, count, 1, table) if first > start else 0
+    if last < end:
+        count -= _half_word(points, count, -1, table)
+    return skipped, count, last == end
 
 
 @njit(nogil=True, cache=True)
@@ -102,29 +144,13 @@ def _split(
     many = 0
     for row in range(len(offsets) - 1):
         start, end = offsets[row], offsets[row + 1]
-        pieces = PIECES if 0 < PIECES * window < end - start else 1
-        for piece in range(pieces):
-            first = start + (end - start - window) * piece // 2 if pieces > 1 else start
-            last = first + window if pieces > 1 else end
-            while first > start and _inside(data[first]):
-                first -= 1
-            while last < end and _inside(data[last]):
-                last += 1
-            count = decode(data, first, last, points)
-            skipped = _half_word(points, count, 1, table) if first > start else 0
-            if last < end:
-                count -= _half_word(points, count, -1, table)
-            many = _split_piece(points, skipped, count, last == end, table, low, hashes, starts, lengths, many)
-            if last < end:
+        for piece in range(pieces_of(end - start, window)):
+            first, count, ends = read_piece(data, start, end, window, piece, table, points)
+            many = _split_piece(points, first, count, ends, table, low, hashes, starts, lengths, many)
+            if not ends:
                 hashes[many], starts[many], lengths[many] = BREAK, count, 0
                 many += 1
         bounds[row + 1] = many
-
-
-@njit(inline="always")
-def _inside(byte: np.uint8) -> bool:
-    """Whether a byte goes on with a character that began before it."""
-    return bool((byte & 0xC0) == 0x80)
 
 
 def split(texts: pa.Array, window: int = 0) -> Units:
