@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -101,13 +102,27 @@ class Assistant:
 
     async def _in_turn(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
         """The same pieces, when it is this answer's turn, and no longer than an answer may take."""
-        most, text = self.config.timeouts.answer, []
+        text = []
         async with aclosing(pieces), self.gate.entered():
-            end = time.monotonic() + most
-            async for piece in pieces:
-                if time.monotonic() > end:
-                    raise LateError("the whole answer", most)
+            async for piece in _before(pieces, self.config.timeouts.answer):
                 text.append(piece.text)
                 yield piece
         if self.config.log_content:
             log.info("answered: %s", "".join(text))
+
+
+async def _before(pieces: AsyncGenerator[Piece, None], seconds: float) -> AsyncIterator[Piece]:
+    """The same pieces, as long as they come in time.
+
+    Raises:
+        LateError: they do not.
+    """
+    end = asyncio.get_running_loop().time() + seconds
+    with contextlib.suppress(StopAsyncIteration):
+        while True:
+            try:
+                async with asyncio.timeout_at(end):
+                    piece = await anext(pieces)
+            except TimeoutError:
+                raise LateError("the whole answer", seconds) from None
+            yield piece

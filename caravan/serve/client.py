@@ -59,6 +59,7 @@ class EngineClient:
         self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
         self._facts: EngineFacts | None = None
         self.starts = 0
+        self.heard = 0
         self.absence = "it is starting"
 
     @property
@@ -104,6 +105,7 @@ class EngineClient:
                 if reply.status_code != 200:
                     raise _refusal(reply.status_code, await reply.aread())
                 async for chunk in reply.aiter_bytes():
+                    self.heard += 1
                     for event in reader.feed(chunk):
                         finished = finished or event["stop"]
                         yield _piece(event, event["tokens_predicted"] - predicted, sampling.get("logprobs"))
@@ -128,15 +130,14 @@ class EngineClient:
         return [row["embedding"] for row in rows], int(body["usage"]["prompt_tokens"])
 
     async def well(self) -> bool:
-        """Whether the engine answers a simple question in time; true where there is none."""
+        """Whether the engine answers a simple question in time, or says something else meanwhile; true without one."""
         if self._facts is None:
             return True
+        facts, heard = self._facts, self.heard
         try:
-            await self._http.get(
-                f"{self._facts.address}/health", headers=_headers(self._facts), timeout=CONNECT_SECONDS
-            )
+            await self._http.get(f"{facts.address}/health", headers=_headers(facts), timeout=CONNECT_SECONDS)
         except httpx.TransportError:
-            return False
+            return self.heard > heard
         return True
 
     async def close(self) -> None:

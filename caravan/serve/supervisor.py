@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from caravan.core.errors import ServeError
 from caravan.core.log import get_logger
 from caravan.serve.client import EngineClient, EngineFacts
+from caravan.serve.pulse import PULSE_SECONDS, Pulse, seconds_spent
 
 log = get_logger(__name__)
 
@@ -21,9 +22,6 @@ STOP_SECONDS = 5.0
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 STEADY_SECONDS = 60.0
 LAST_WORDS = 12
-# An engine that is alive and answers nothing, so often and so long, is ended, and so started again.
-PULSE_SECONDS = 10.0
-MISSED_PULSES = 3
 
 
 def engine_command(*arguments: str) -> list[str]:
@@ -125,16 +123,18 @@ class Supervisor:
                 log.error("%s", error)
 
     async def _feel(self) -> None:
-        """Ask the engine now and then whether it is well, and kill one that no longer answers."""
-        missed = 0
+        """Kill an engine that is stuck, so that it is started again. A slow one is left alone."""
+        pulse = Pulse()
         while True:
             await asyncio.sleep(PULSE_SECONDS)
             process = self.process
-            missed = 0 if await self.client.well() else missed + 1
-            if missed >= MISSED_PULSES and process is not None and process.returncode is None:
-                log.warning("the engine did not answer %d times; killing it", missed)
+            answered = await self.client.well()
+            if process is None or process.returncode is not None or process is not self.process:
+                pulse = Pulse()
+            elif pulse.stuck(answered, seconds_spent(process.pid)):
+                log.warning("the engine is stuck: %d questions without an answer; killing it", pulse.deaf)
                 process.kill()
-                missed = 0
+                pulse = Pulse()
 
     async def _wait(self) -> int:
         """Wait until the engine has ended and has said all that it had to say."""

@@ -93,9 +93,9 @@ def test_attempts_go_on_until_one_succeeds(tmp_path: Path, monkeypatch: pytest.M
     assert asyncio.run(live()) == "http://3"
 
 
-def test_an_engine_that_answers_nothing_is_replaced(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_stands_still_is_replaced(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caravan.serve.supervisor.PULSE_SECONDS", 0.2)
-    monkeypatch.setattr("caravan.serve.supervisor.MISSED_PULSES", 2)
+    monkeypatch.setattr("caravan.serve.pulse.STILL_PULSES", 2)
     monkeypatch.setattr("caravan.serve.client.CONNECT_SECONDS", 1.0)
     arguments = find_model(exported, "f16").engine_arguments(context=64, parallel=1, threads=1)
 
@@ -103,16 +103,13 @@ def test_an_engine_that_answers_nothing_is_replaced(exported: Path, monkeypatch:
         client = EngineClient()
         supervisor = Supervisor(engine_command(*arguments), client)
         await supervisor.start()
-        await asyncio.sleep(1)
-        assert (client.starts, client.connected) == (1, True)
+        starts = client.starts
         assert supervisor.process
         os.kill(supervisor.process.pid, signal.SIGSTOP)
-        deadline = time.monotonic() + 60
-        while client.starts < 2:
+        deadline = time.monotonic() + 120
+        while client.starts == starts or not client.connected:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
-        pieces = [piece async for piece in client.stream("hello", max_tokens=2)]
-        assert pieces[-1].completion_tokens == 2
         await supervisor.stop()
         await client.close()
 
