@@ -148,6 +148,12 @@ def test_what_is_not_offered_is_said_in_the_same_shape(http: httpx.Client) -> No
         assert reply.json()["error"]["type"] == "invalid_request_error"
 
 
+def test_a_body_that_is_not_called_json_is_told_so(http: httpx.Client) -> None:
+    reply = http.post(URL, content=json.dumps(say(text("hello"))))
+    assert reply.status_code == 400
+    assert "Content-Type: application/json" in reply.json()["error"]["message"]
+
+
 def test_long_words_and_odd_characters_are_answered(http: httpx.Client) -> None:
     for words in ("\0", "é\u2028\r\n", "🧭" * 20, "ก็" * 50, " " * 300):
         reply = http.post(URL, json=say(text(words)))

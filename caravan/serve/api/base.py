@@ -148,6 +148,9 @@ def validation_body(faults: Sequence[Any]) -> dict[str, Any]:
     if fault["type"] == "json_invalid":
         reason = fault["ctx"]["error"]
         return error_body(f"the body is not JSON: {reason}; expected a JSON object", status=400, code="invalid_json")
+    if isinstance(fault["input"], bytes):
+        words = "the body is not read as JSON; expected the header Content-Type: application/json"
+        return error_body(words, status=400, code="invalid_content_type")
     param = _path(fault["loc"][1:])
     given = fault["input"]
     got = "" if fault["type"] == "missing" else f"; got {repr(given[:60] if isinstance(given, str) else given)[:80]}"
