@@ -158,7 +158,9 @@ def chat(
 
 @app.command()
 def serve(
-    model: Annotated[Path, typer.Argument(help="run folder, export folder or .gguf file")],
+    model: Annotated[
+        Path, typer.Argument(help="run folder, export folder or .gguf file; with upstream=URL, a name there")
+    ],
     settings: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
     host: Annotated[str | None, typer.Option(help="address to listen on; default: loopback only")] = None,
     port: Annotated[int | None, typer.Option(help="port; 0 takes a free one")] = None,

@@ -42,6 +42,9 @@ class ServeConfig(Section):
         pattern=r"^https?://",
         description="an OpenAI-compatible server that answers in place of llama.cpp, such as vLLM: http://gpu:8000/v1",
     )
+    upstream_key: str | None = Field(
+        None, description="API key of that server; null for the environment's CARAVAN_UPSTREAM_KEY, if it has one"
+    )
     compare: str | None = Field(
         None, description="a second model for the comparison in the web chat: run folder or .gguf"
     )

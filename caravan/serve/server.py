@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 
 import uvicorn
 
@@ -19,6 +19,7 @@ from caravan.serve.client import EngineClient
 from caravan.serve.local import Local
 from caravan.serve.model import ServedModel
 from caravan.serve.supervisor import Supervisor, engine_command
+from caravan.serve.upstream import upstream
 from caravan.serve.web import mount_chat
 from caravan.text.chat import load_tokenizer
 
@@ -46,39 +47,66 @@ class FrontEnd(uvicorn.Server):
             self.on_ready()
 
 
-async def serve(files: ServedModel, config: ServeConfig, sock: socket.socket, on_ready: OnReady) -> None:
+async def serve(
+    models: Sequence[ServedModel | str], config: ServeConfig, sock: socket.socket, on_ready: OnReady
+) -> None:
     """Serve until SIGINT or SIGTERM.
+
+    Args:
+        models: the files of the model, or its name at `config.upstream`; and those of another to compare it with.
+        config: where to listen and what to allow.
+        sock: listens.
+        on_ready: called once the server answers.
 
     Raises:
         ServeError: the engine or the front end does not start.
         ModelError: the model has no tokenizer that can be loaded.
     """
-    loop = asyncio.get_running_loop()
+    loop, starting = asyncio.get_running_loop(), asyncio.current_task()
+    assert starting is not None
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        starting.cancel()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            assistants = [await stack.enter_async_context(assistant(model, config)) for model in models]
+            front = _front_end(assistants, on_ready)
+            for number in SIGNALS:
+                loop.add_signal_handler(number, front.handle_exit, number, None)
+            await front.serve(sockets=[sock])
+            if not front.started:
+                raise ServeError("the front end did not start", fix="see the messages above")
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+
+
+@contextlib.asynccontextmanager
+async def assistant(model: ServedModel | str, config: ServeConfig) -> AsyncIterator[Assistant]:
+    """What answers with a model: an engine of this machine, or the server that `config.upstream` names."""
+    if isinstance(model, str):
+        async with upstream(model, config) as behind:
+            yield Assistant(behind.name, behind, config)
+        return
     client = EngineClient(config.timeouts.silence)
     threads = config.threads or os.cpu_count() or 1
-    arguments = files.engine_arguments(config.context, config.parallel, threads, config.cache_mib)
+    arguments = model.engine_arguments(config.context, config.parallel, threads, config.cache_mib)
     supervisor = Supervisor(engine_command(*arguments), client)
-    starting = asyncio.ensure_future(supervisor.start())
-    for number in SIGNALS:
-        loop.add_signal_handler(number, starting.cancel)
     try:
-        await starting
-        backend = Local(client, load_tokenizer(files.tokenizer), config)
-        front = _front_end(Assistant(files.name, backend, config), on_ready)
-        for number in SIGNALS:
-            loop.add_signal_handler(number, front.handle_exit, number, None)
-        await front.serve(sockets=[sock])
-        if not front.started:
-            raise ServeError("the front end did not start", fix="see the messages above")
-    except asyncio.CancelledError:
-        if not starting.cancelled():
-            raise
+        await supervisor.start()
+        yield Assistant(model.name, Local(client, load_tokenizer(model.tokenizer), config), config)
     finally:
         await supervisor.stop()
         await client.close()
 
 
-def _front_end(assistant: Assistant, on_ready: OnReady) -> FrontEnd:
-    app = mount_chat(create_app(assistant), assistant)
+def _front_end(assistants: Sequence[Assistant], on_ready: OnReady) -> FrontEnd:
+    app = mount_chat(create_app(assistants[0]), assistants[0])
     settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
-    return FrontEnd(settings, lambda: on_ready(assistant))
+    return FrontEnd(settings, lambda: on_ready(assistants[0]))

@@ -40,7 +40,7 @@ def run_server(
     """Serve a model until SIGINT or SIGTERM; the engine ends with the server.
 
     Args:
-        model: an exported folder, a run folder that holds one, or a .gguf file.
+        model: an exported folder, a run folder that holds one, a .gguf file, or a name of a model of `config.upstream`.
         config: where to listen and what to allow.
         on_ready: called with the URL once the server answers.
         mmproj: the encoders of a .gguf file.
@@ -51,7 +51,7 @@ def run_server(
         ArtifactError: the folder is not a finished export.
         MissingDependencyError: the extra `serve` is not installed.
     """
-    files = find_model(model, config.quantisation, mmproj)
+    models = [str(model) if config.upstream else find_model(model, config.quantisation, mmproj)]
     config = config.model_copy(update={"api_key": key_of(config)})
     with listening(config.host, config.port) as sock, tempfile.TemporaryDirectory(prefix="caravan-uploads-") as uploads:
         url = url_of(sock)
@@ -69,7 +69,7 @@ def run_server(
             from caravan.serve.server import serve
         except ImportError as error:
             raise MissingDependencyError(error.name or "fastapi", "serve", needed_for="serving a model") from error
-        asyncio.run(serve(files, config, sock, ready))
+        asyncio.run(serve(models, config, sock, ready))
     # Nothing is left to do but to leave; looking for cycles in all that was imported would take seconds.
     gc.freeze()
 

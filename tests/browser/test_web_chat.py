@@ -49,7 +49,7 @@ def copied(page: Page) -> str:
 
 def over_http(url: str, *turns: Any) -> str:
     messages = [{"role": role, "content": content} for role, content in turns]
-    reply = httpx.post(f"{url}/v1/chat/completions", json={"messages": messages}, timeout=60, trust_env=False)
+    reply = httpx.post(f"{url}/v1/chat/completions", json={"messages": messages}, timeout=240, trust_env=False)
     return str(reply.raise_for_status().json()["choices"][0]["message"]["content"]).strip()
 
 

@@ -57,7 +57,7 @@ def picture(png: Callable[[], bytes]) -> Any:
 @pytest.fixture(scope="session")
 def http(server: Any) -> Iterator[httpx.Client]:
     """A client of the tiny assistant's server."""
-    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
+    with httpx.Client(base_url=server.url, timeout=240, trust_env=False) as client:
         yield client
 
 

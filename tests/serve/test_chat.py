@@ -31,7 +31,7 @@ def server(exported: Path, start_server: Callable[..., AbstractContextManager[An
 
 def over_http(url: str, *turns: tuple[str, Any]) -> str:
     messages = [{"role": role, "content": content} for role, content in turns]
-    reply = httpx.post(f"{url}/v1/chat/completions", json={"messages": messages}, timeout=60, trust_env=False)
+    reply = httpx.post(f"{url}/v1/chat/completions", json={"messages": messages}, timeout=240, trust_env=False)
     return reply.raise_for_status().json()["choices"][0]["message"]["content"]
 
 
