@@ -128,7 +128,7 @@ def _json(file: Path) -> Rows:
     except (pa.ArrowException, OSError, EOFError) as error:
         raise broken_file(file, "", "a JSON array, or JSON lines", error) from error
     if start != b"[":
-        yield from _json_lines(file)
+        yield from _json_lines(_lines_of_objects(file))
         return
     try:
         import ijson
@@ -144,6 +144,27 @@ def _json(file: Path) -> Rows:
                 yield Row(file, number, values, "item") if isinstance(values, dict) else not_an_object(where, values)
     except (ijson.JSONError, pa.ArrowException, OSError, EOFError) as error:
         raise broken_file(file, f"after item {number}", "a complete JSON array of objects", error) from error
+
+
+def _lines_of_objects(file: Path) -> Path:
+    """The file, if its first line is an object of its own.
+
+    Raises:
+        DataError: the whole file is one object.
+    """
+    with opened(file) as stream:
+        first = next((line for line in stream if line.strip()), b"{}")
+    try:
+        json.loads(first)
+    except ValueError as error:
+        raise DataError(
+            "neither a JSON array nor JSON lines",
+            where=str(file),
+            expected="[{…}, {…}], or an object on each line",
+            got=f"a first line of {first[:40].decode(errors='replace').strip()!r}",
+            fix="write the list that is in it as a file of its own: jq -c '.data[]' FILE > rows.jsonl",
+        ) from error
+    return file
 
 
 def _comma(file: Path) -> Rows:

@@ -71,9 +71,10 @@ def primewords(folder: Path) -> Rows:
             yield row
 
 
-def common_voice(folder: Path) -> Rows:
-    """`train.tsv`, `dev.tsv` and `test.tsv` of one language, without quotation; clips in `clips/`."""
-    files = [folder / name for name in COMMON_VOICE if (folder / name).is_file()]
+def common_voice(path: Path) -> Rows:
+    """`train.tsv`, `dev.tsv` and `test.tsv` of one language, or one such file; clips in `clips/` beside it."""
+    folder = path if path.is_dir() else path.parent
+    files = [path] if path.is_file() else [folder / name for name in COMMON_VOICE if (folder / name).is_file()]
     for file in files or sorted(folder.glob("*.tsv")):
         for row in read_rows(file):
             if isinstance(row, Row):

@@ -154,6 +154,8 @@ def format_of(file: Path) -> str:
     """
     if suffix_of(file) == TAR:
         return "webdataset"
+    if suffix_of(file) == ".tsv" and (file.parent / "clips").is_dir():
+        return "common-voice"
     first = next((row for row in read_rows(file) if isinstance(row, Row)), None)
     if first is None:
         raise unknown(file, "no row that can be read")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from caravan.core.errors import CaravanError, DataError
@@ -24,6 +26,7 @@ from caravan.recipe.instruct import (
     SpeechSource,
     SpokenPictureSource,
 )
+from caravan.recipe.translate import EndpointTranslator
 
 log = get_logger(__name__)
 CHECKED = 20
@@ -62,15 +65,16 @@ def items(source: Source, ctx: StageContext, name: str) -> Iterator[Any]:
 def _changed(found: Iterator[Any], source: DataSource, ctx: StageContext, name: str) -> Iterator[Any]:
     """What is read, translated and then spoken if the recipe says so; what that costs is kept until the run is done."""
     if source.translate is None and source.speak is None:
-        return found
+        yield from found
+        return
     from caravan.core.cache import Cache
     from caravan.instruct.spoken import spoken
     from caravan.instruct.translated import translated
 
-    cache = Cache(ctx.out / WORK / f"{name}.db")
-    if source.translate:
-        found = translated(found, source.translate, cache)
-    return spoken(found, source.speak, ctx, cache) if source.speak else found
+    with contextlib.closing(Cache(ctx.out / WORK / f"{name}.db")) as cache:
+        if source.translate:
+            found = translated(found, source.translate, cache)
+        yield from spoken(found, source.speak, ctx, cache) if source.speak else found
 
 
 def run(config: InstructConfig, ctx: StageContext) -> dict[str, Any]:
@@ -184,11 +188,33 @@ def check(config: InstructConfig, ctx: StageContext) -> list[CaravanError]:
         if isinstance(source, SampleSource):
             continue
         if isinstance(source, DataSource):
-            faults += examine(source, ctx, limit=LISTED, rows=CHECKED_ROWS).faults
+            faults += examine(source, ctx, limit=LISTED, rows=CHECKED_ROWS).faults + _unready(source)
             continue
         try:
             first = itertools.islice(items(source, ctx, name_of(number, source)), CHECKED)
             faults += [fault for item in first if isinstance(item, DataError) for fault in faults_of(item)]
+        except CaravanError as error:
+            faults.append(error)
+    return faults
+
+
+def _unready(source: DataSource) -> list[CaravanError]:
+    """Keys and packages that the services of a source lack; none of them is asked anything."""
+    from caravan.instruct.recognise import Listener
+    from caravan.instruct.synthesis import open_synthesiser
+    from caravan.instruct.translators import ByEndpoint
+
+    opened: list[Callable[[], object]] = []
+    if source.speak:
+        opened.append(partial(open_synthesiser, source.speak))
+        if source.speak.check:
+            opened.append(partial(Listener, source.speak.check))
+    if source.translate and isinstance(source.translate.by, EndpointTranslator):
+        opened.append(partial(ByEndpoint, source.translate.by))
+    faults: list[CaravanError] = []
+    for each in opened:
+        try:
+            each()
         except CaravanError as error:
             faults.append(error)
     return faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
 from collections import Counter
@@ -50,9 +51,10 @@ def examine(source: DataSource, ctx: StageContext, *, limit: int, rows: int | No
     """
     found = Findings()
     looked = source.model_copy(update={"decode": False, "limit": None})
-    build = _Examiner(looked, ctx, "validate")
     media = ctx.full(source.media) if source.media else ""
-    with track("validate", None, "row") as bar:
+    # A file of SQLite's own that goes with the connection: millions of ids need no memory.
+    with contextlib.closing(sqlite3.connect("", isolation_level=None)) as ids, track("validate", None, "row") as bar:
+        build = _Examiner(looked, ctx, ids)
         try:
             for path, kind in formats.located(looked, ctx):
                 found.files[kind] += 1
@@ -87,10 +89,9 @@ def _examine_file(
 class _Examiner(formats.Builder):
     """Builds dialogues, and sees whether an id of the data stands twice."""
 
-    def __init__(self, source: DataSource, ctx: StageContext, name: str) -> None:
-        super().__init__(source, ctx, name)
-        # A file of SQLite's own that goes with the connection: millions of ids need no memory.
-        self.seen = sqlite3.connect("", isolation_level=None)
+    def __init__(self, source: DataSource, ctx: StageContext, seen: sqlite3.Connection) -> None:
+        super().__init__(source, ctx, "validate")
+        self.seen = seen
         self.seen.execute("PRAGMA journal_mode = OFF")
         self.seen.execute("CREATE TABLE ids (mark BLOB PRIMARY KEY, place TEXT) WITHOUT ROWID")
 

@@ -161,6 +161,13 @@ def test_tables_of_paths_and_transcripts(world: Any, name: str, lines: list[byte
     assert found.audios[0].path == str(world.data / "0.wav")
 
 
+def test_parquet_of_the_hub_with_media_inside(world: Any) -> None:
+    rows = [{"audio": {"bytes": world.wav(0.2), "path": "x.wav"}, "text": "hello", "lang": "en"}]
+    world.parquet("hub.parquet", rows)
+    (found,) = dialogues(world, "hub.parquet")
+    assert (found.audios[0].bytes, found.audios[0].path) == (world.wav(0.2), None)
+
+
 def test_instructions_stand_before_and_after_in_every_wording(world: Any) -> None:
     put(world, "0.wav", world.wav(0.2))
     world.lines("t.tsv", [b"path\ttext", *(f"0.wav\ttext {i}".encode() for i in range(60))])
@@ -231,6 +238,9 @@ def test_common_voice(world: Any) -> None:
     items = [item for item in read(world, "cv") if isinstance(item, Item)]
     found = {i.dialogue.messages[1].text: (i.split, i.dialogue.language) for i in items}
     assert found == {"say train": ("train", "zh"), "say dev": ("test", "zh")}
+    clip(world, "cv/clips/validated.mp3")
+    assert told(world, "cv/validated.tsv") == "common-voice"
+    assert [d.messages[1].text for d in dialogues(world, "cv/validated.tsv")] == ["say validated"]
 
 
 def test_folders_with_metadata_and_folders_of_classes(world: Any) -> None:
@@ -386,6 +396,7 @@ def test_every_fault_of_a_bad_row_is_named_and_the_others_come_through(
     ("name", "data", "match"),
     [
         ("a.json", b'[{"instruction": "a", "output": "b"}, {"instr', r"after item 0(.|\n)*complete JSON array"),
+        ("a.json", b'{\n "data": [{"instruction": "a", "output": "b"}]\n}', "neither a JSON array nor JSON lines"),
         ("a.csv", b'path,text\n0.wav,"open\n', "CSV in UTF-8"),
         ("a.tsv", b"path\ttext\n0.wav\t\xff\xfe\n", "TSV in UTF-8"),
         ("a.jsonl.gz", gzip.compress(b'{"instruction": "a", "output": "b"}\n' * 999)[:-9], "complete JSON lines"),

@@ -106,6 +106,17 @@ def test_check_looks_at_the_first_rows(world: Any) -> None:
     assert not (world.folder / "out/train").exists()
 
 
+def test_check_sees_keys_that_are_missing_and_asks_no_service(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_KEY", raising=False)
+    row = {"lang": "en", "instruction": "how many?", "output": "five"}
+    world.lines("chat.jsonl", [row])
+    service = {"url": "http://127.0.0.1:9/v1", "model": "m", "key": "NO_KEY"}
+    source = {"path": "chat.jsonl", "translate": {"to": ["de"], "by": service},
+              "speak": {"voices": service, "check": service}}  # fmt: skip
+    faults = stage.check(config(source), world.context())
+    assert [fault.problem for fault in faults] == ["the environment has no NO_KEY"] * 3
+
+
 def test_a_truncated_parquet_is_named(world: Any) -> None:
     file: Path = world.parquet("clips.parquet", world.clips())
     file.write_bytes(file.read_bytes()[:-100])
