@@ -34,18 +34,23 @@ class AzureVoices(Service):
     key: KeyName = Field("AZURE_SPEECH_KEY", description="environment variable with the key")
 
 
+MARKS = {"espeak": "EspeakVoices", "url": "OpenAIVoices", "azure": "AzureVoices"}
+
+
+def _mark(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return next((name for key, name in MARKS.items() if key in value), None)
+    return type(value).__name__
+
+
 Voices = Annotated[
-    Annotated[EspeakVoices, Tag("espeak")] | Annotated[OpenAIVoices, Tag("url")] | Annotated[AzureVoices, Tag("azure")],
+    Annotated[EspeakVoices, Tag("EspeakVoices")]
+    | Annotated[OpenAIVoices, Tag("OpenAIVoices")]
+    | Annotated[AzureVoices, Tag("AzureVoices")],
     Discriminator(
-        lambda value: next((key for key in ("espeak", "azure", "url") if _has(value, key)), None),
-        custom_error_type="voices",
-        custom_error_message="voices with one of the keys espeak, url, azure",
+        _mark, custom_error_type="voices", custom_error_message=f"voices with one of the keys {', '.join(MARKS)}"
     ),
 ]
-
-
-def _has(value: Any, key: str) -> bool:
-    return key in value if isinstance(value, dict) else hasattr(value, key)
 
 
 class Recogniser(Service):

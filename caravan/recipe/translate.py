@@ -30,14 +30,16 @@ class EndpointTranslator(Service):
     temperature: float = Field(0.0, ge=0, le=2, description="of the answer")
 
 
+def _mark(value: Any) -> str:
+    if isinstance(value, dict):
+        return "EndpointTranslator" if "url" in value else "Seq2SeqTranslator"
+    return type(value).__name__
+
+
 Translator = Annotated[
-    Annotated[Seq2SeqTranslator, Tag("seq2seq")] | Annotated[EndpointTranslator, Tag("endpoint")],
-    Discriminator(lambda value: "endpoint" if _has_url(value) else "seq2seq"),
+    Annotated[Seq2SeqTranslator, Tag("Seq2SeqTranslator")] | Annotated[EndpointTranslator, Tag("EndpointTranslator")],
+    Discriminator(_mark),
 ]
-
-
-def _has_url(value: Any) -> bool:
-    return "url" in value if isinstance(value, dict) else hasattr(value, "url")
 
 
 class TranslateConfig(Section):
