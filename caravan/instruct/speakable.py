@@ -24,7 +24,8 @@ _SCRIPTS: Mapping[str, str] = {
 _ITEM = r"(?:[-*+•]|\d+[.)])\s+\S"
 _CODE = (
     r"```|~~~|`[^`\n]+`|^(?: {4}|\t)\S.*[;{}()=]\s*$|[{};]\s*$|</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>",
-    r"^\s*(?:def|class|import|from|#include|function|public|SELECT|INSERT|var|let|const|return|printf?)\b.*[(){};:=*]",
+    r"^\s*(?:def \w+\(|class \w+\s*[:({]|function\s*\w*\(|from \S+ import\b|import [\w.]+;?$|#include)|SELECT .+ FROM",
+    r"^\s*(?:let|const|var|int|public|private|static)\s+\w+.*[=;{(]|^\s*return\b.*;|\b(?:printf?|console\.log)\(",
     r"\w+\([^()]*\);|\b\w+\.\w+\([^()\n]*\)|=>|==|!=|&&|\|\|",
 )
 _REASONS = {

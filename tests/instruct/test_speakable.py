@@ -28,6 +28,9 @@ def test_a_plain_question_can_be_said_in_every_language(language: str) -> None:
         ("What does def f(x): return x + 1 mean?\ndef f(x): return x", "code"),
         ("Explain <div class='a'>hello</div> to me", "code"),
         ("Why is a != b here?", "code"),
+        ("let x = 5\nwhat is x", "code"),
+        ("from math import pi\nwhat is it", "code"),
+        ("SELECT name FROM people\nexplain", "code"),
         ("What is `ls -la`?", "code"),
         ("Sum it up:\n| a | b |\n| 1 | 2 |", "table"),
         ("name\tage\tcity\nAnn\t3\tRome", "table"),
@@ -49,7 +52,15 @@ def test_what_cannot_be_said_has_its_reason(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "language"), [("什么是chatterbot", "zh"), ("Is C++ hard?", "en"), ("レオ・トルストイ", "ja")]
+    ("text", "language"),
+    [
+        ("什么是chatterbot", "zh"),
+        ("Is C++ hard?", "en"),
+        ("レオ・トルストイ", "ja"),
+        ("let me ask: what is it?", "en"),
+        ("from now on (and always), who are you?", "en"),
+        ("class begins at nine; is that early?", "en"),
+    ],
 )
 def test_a_foreign_word_or_a_sign_that_is_said_is_no_reason(text: str, language: str) -> None:
     assert unspeakable(text, language, 400) is None
