@@ -24,7 +24,9 @@ import pyarrow.parquet as pq
 from caravan.core.errors import DataError
 from caravan.core.files import atomic_path
 from caravan.core.progress import track
+from caravan.curate import evaluation_sets
 from caravan.curate.chinese import ChineseStep
+from caravan.curate.decontamination import DecontaminationStep
 from caravan.curate.language import Identifier, LanguageStep
 from caravan.curate.pair_readers import read_pairs
 from caravan.curate.pairs import SIDES, PairStep
@@ -48,8 +50,12 @@ KILOBYTE = 1 << 10
 def step_names(config: CurateConfig) -> list[str]:
     """The steps that can drop documents, in their order."""
     always = [LanguageStep.name, ChineseStep.name, RuleStep.name, RepairStep.name]
-    asked = {ToxicityStep.name: config.toxicity, PerplexityStep.name: config.perplexity,
-             QualityStep.name: config.quality}  # fmt: skip
+    asked = {
+        ToxicityStep.name: config.toxicity,
+        PerplexityStep.name: config.perplexity,
+        QualityStep.name: config.quality,
+        DecontaminationStep.name: config.decontamination,
+    }
     return [*always, *(name for name, section in asked.items() if section)]
 
 
@@ -63,9 +69,19 @@ class Judge:
     pair_steps: Sequence[Step]
 
     @classmethod
-    def build(cls, config: CurateConfig, languages: tuple[str, ...]) -> Judge:
-        """The steps in their order: a new filter is added here."""
+    def build(cls, config: CurateConfig, languages: tuple[str, ...], evaluation: Path) -> Judge:
+        """The steps in their order: a new filter is added here.
+
+        Args:
+            evaluation: folder of what is prepared of evaluation sets, where the recipe names some.
+        """
         identifier = Identifier(languages, config.language)
+        sides = [f"{side}_text" for side in SIDES]
+
+        def decontamination(*columns: str) -> list[Step]:
+            wanted = config.decontamination
+            return [DecontaminationStep(wanted, evaluation, columns)] if wanted else []
+
         return cls(
             config,
             languages,
@@ -77,10 +93,12 @@ class Judge:
                 *([ToxicityStep(config.toxicity, languages)] if config.toxicity else []),
                 *([PerplexityStep(config.perplexity)] if config.perplexity else []),
                 *([QualityStep(config.quality)] if config.quality else []),
+                *decontamination("text"),
                 PrivacyStep(config.privacy, {"text": "language"}),
             ],
             pair_steps=[
                 PairStep(config.pairs, identifier),
+                *decontamination(*sides),
                 PrivacyStep(config.privacy, {f"{side}_text": f"{side}_language" for side in SIDES}),
             ],
         )
@@ -186,7 +204,8 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
     todo = [shard for shard in shards if not (folder / shard.file).is_file()]
     if not todo:
         return
-    judge = Judge.build(config, languages)
+    evaluation = folder.with_name(evaluation_sets.FOLDER)
+    judge = Judge.build(config, languages, evaluation)
     _compile_once(judge)
     workers = min(config.processes(), len(todo))
     with track("curate", sum(shard.size for shard in todo) // KILOBYTE, "kB") as bar:
@@ -196,7 +215,7 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
                 bar.advance(shard.size // KILOBYTE)
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _start, (config, languages)) as pool:
+        with ProcessPoolExecutor(workers, context, _start, (config, languages, evaluation)) as pool:
             futures = {pool.submit(_judge, shard, folder / shard.file): shard for shard in todo}
             try:
                 for future in completed(futures):
@@ -219,12 +238,12 @@ def _compile_once(judge: Judge) -> None:
 _here: list[Judge] = []
 
 
-def _start(config: CurateConfig, languages: tuple[str, ...]) -> None:
+def _start(config: CurateConfig, languages: tuple[str, ...], evaluation: Path) -> None:
     """Prepare a process of the pool; an interrupt is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     pa.set_cpu_count(1)
-    _here.append(Judge.build(config, languages))
+    _here.append(Judge.build(config, languages, evaluation))
 
 
 def _die_with_parent() -> None:

@@ -11,6 +11,7 @@ import duckdb
 
 from caravan.curate.corpus import SAMPLE, create_tables, rows_of
 from caravan.curate.distributions import binned, spread
+from caravan.curate.evaluation_sets import FOLDER, read_sets
 from caravan.curate.rows import Broken
 
 SAMPLES = 3
@@ -23,7 +24,7 @@ STAGES = {
     "duplicates": ("duplicates",),
 }
 FILTERS = "rules and learned filters"
-PAIR_STEPS = ("pair", "duplicates")
+PAIR_STEPS = ("pair", "decontamination", "duplicates")
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -48,6 +49,7 @@ def summarise(
         buckets = rows_of(connection.execute(BUCKETS))
         quality = rows_of(connection.execute(QUALITY))
         notes = [note for step in LEARNED if step in steps for note in _without_model(connection, step)]
+    pair_steps = [step for step in PAIR_STEPS if step in ("pair", *steps)]
     return {
         "notes": notes,
         "documents": _view(documents, steps) | {"table": stage_table(documents, steps, languages)},
@@ -58,9 +60,10 @@ def summarise(
         "perplexity": _spreads(scored),
         "buckets": buckets,
         "quality": quality,
-        "pairs": _view(pairs, PAIR_STEPS) | {"languages": _languages(pairs, PAIR_STEPS), "samples": samples["pairs"]},
+        "pairs": _view(pairs, pair_steps) | {"languages": _languages(pairs, pair_steps), "samples": samples["pairs"]},
         "repaired": repaired,
         "masked": masked,
+        "evaluation_sets": read_sets(out / "work" / FOLDER),
         "samples": samples["documents"],
         "broken": {"rows": broken_rows, "files": sum(entry.row is None for entry in broken)},
     }  # fmt: skip

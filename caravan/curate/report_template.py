@@ -164,6 +164,15 @@ _DOCUMENTS = """
 {% endfor %}
 </table></div>
 {% endif %}
+{% if evaluation_sets %}
+<h2>Evaluation sets that text must not hold</h2>
+<div class="scroll"><table>
+<tr><th>set</th>{{ heads("items", "too short to be looked for") }}</tr>
+{% for row in evaluation_sets %}
+<tr><td>{{ row.set }}</td>{{ cells(count(row["items"]), count(row.too_short)) }}</tr>
+{% endfor %}
+</table></div>
+{% endif %}
 {% if repaired %}
 <h2>What was repaired in documents that stay</h2>
 <div class="scroll"><table><tr><th>repair</th><th></th>{{ heads("documents", "characters taken") }}</tr>

@@ -32,6 +32,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
         MissingDependencyError: an optional library is not installed.
     """
     need_libraries()
+    from caravan.curate import evaluation_sets
     from caravan.curate.duplicates import find_duplicates
     from caravan.curate.index import find_indexes, finish_index
     from caravan.curate.judge import judge_shards
@@ -46,8 +47,16 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
     if not report.is_file():
         shards = plan(config, ctx, work)
         against = find_indexes(config, ctx)
-        read = [*fingerprint(shards), *(index.fingerprint for index in against), *list_versions(config, ctx.languages)]
+        sets = evaluation_sets.shards_of(config.evaluation_sets, ctx)
+        read = [
+            *fingerprint(shards),
+            *fingerprint(sets),
+            *(index.fingerprint for index in against),
+            *list_versions(config, ctx.languages),
+        ]
         _forget_other_input(read, ctx.out)
+        if config.decontamination:
+            evaluation_sets.prepare(config.decontamination, sets, work / evaluation_sets.FOLDER)
         judge_shards(shards, config, ctx.languages, work / "judged")
         documents = [work / "judged" / shard.file for shard in shards if not shard.holds_pairs]
         pairs = [work / "judged" / shard.file for shard in shards if shard.holds_pairs]
@@ -64,10 +73,10 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
 
 
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
-    """See that libraries, indexes, lists of words and models are there, and read the first rows of each source."""
+    """See that libraries, indexes, lists of words and models are there; read the first rows of sources and sets."""
     probes: list[Callable[[], None]] = [need_libraries, functools.partial(_find_others, config, ctx)]
     probes += [functools.partial(_open, ctx.located(path), kind) for kind, path in config.artifacts().items()]
-    probes += [functools.partial(_read_first, source, ctx) for source in config.sources]
+    probes += [functools.partial(_read_first, source, ctx) for source in [*config.sources, *config.evaluation_sets]]
     faults: list[CaravanError] = []
     for probe in probes:
         try:
@@ -134,7 +143,7 @@ def _forget_other_input(now: list[Any], out: Path) -> None:
     """Remove the work of an attempt whose input files were others, or have changed since."""
     plan_file = out / "work" / "plan.json"
     if plan_file.is_file() and read_json(plan_file) != now:
-        for folder in (*RESULTS, "work/judged"):
+        for folder in (*RESULTS, "work/judged", "work/evaluation"):
             shutil.rmtree(out / folder, ignore_errors=True)
         (out / "work" / "duplicates.parquet").unlink(missing_ok=True)
     write_json(plan_file, now)

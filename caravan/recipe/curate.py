@@ -144,6 +144,32 @@ class RepairConfig(Section):
     )
 
 
+class DecontaminationConfig(Section):
+    """Text that shares n-grams of words with an item of an evaluation set goes (GPT-3, arXiv 2005.14165, appendix C).
+
+    Case, punctuation and blanks do not count.
+    """
+
+    sets: list[TextSource] = Field(
+        min_length=1, description="the evaluation sets, as other sources of text; `columns.text` names what of an item"
+    )
+    n: PositiveInt = Field(13, description="words in an n-gram")
+    n_characters: PositiveInt = Field(30, description="characters in an n-gram of a script without spaces")
+    shortest: PositiveInt = Field(
+        8, description="an item of fewer than `n` words, but so many, is looked for as a whole; shorter ones are not"
+    )
+    shortest_characters: PositiveInt = Field(13, description="the same in a script without spaces")
+    threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0, description="share of an item's n-grams from which on a text goes; 0: one n-gram is enough"
+    )
+
+    @model_validator(mode="after")
+    def _short_ones_shorter(self) -> Self:
+        if self.shortest > self.n or self.shortest_characters > self.n_characters:
+            raise ValueError("shortest up to n, and shortest_characters up to n_characters")
+        return self
+
+
 class CurateConfig(Section):
     """Raw text to a corpus: clean text by language, and a reject stream with reasons."""
 
@@ -171,6 +197,7 @@ class CurateConfig(Section):
     quality: QualityFilter | None = Field(
         None, description="classifiers of trusted text and junk (`caravan curate train-classifier`); null: not asked"
     )
+    decontamination: DecontaminationConfig | None = Field(None, description="evaluation sets that text must not hold")
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig, description="masking of personal data")
     duplicates: DuplicateConfig = Field(default_factory=DuplicateConfig, description="deduplication")
     pairs: PairLimits = Field(default_factory=PairLimits, description="checks of parallel pairs")
@@ -199,6 +226,11 @@ class CurateConfig(Section):
         named = self.limits.get(language, self.limits[OTHER])
         given = self.rules.model_dump(exclude_unset=True)
         return RuleLimits.model_validate({**named, **given, **self.overrides.get(language, {})})
+
+    @property
+    def evaluation_sets(self) -> list[TextSource]:
+        """What text must not hold."""
+        return self.decontamination.sets if self.decontamination else []
 
     def processes(self) -> int:
         """How many processes or threads are at work."""
