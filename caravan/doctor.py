@@ -30,8 +30,8 @@ PARTS = {
     "gguf": ("serve", "exporting to GGUF"),
     "fastapi": ("serve", "the API"),
     "gradio": ("serve", "the web chat"),
-    "peft": ("gpu", "adapters"),
-    "bitsandbytes": ("gpu", "4-bit training"),
+    "peft": ("tune", "adapters"),
+    "bitsandbytes": ("tune", "4-bit training"),
     "deepspeed": ("gpu", "ZeRO"),
 }
 

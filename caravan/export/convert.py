@@ -23,6 +23,7 @@ from caravan.export.probes import KINDS, Kind, Probe, dialogue_probes, synthetic
 from caravan.export.tokenizer import Vocabulary, describe_vocabulary, read_vocabulary
 from caravan.export.weights import Weights
 from caravan.media.features import MediaSpec
+from caravan.models.adapters import whole_in_folder
 from caravan.models.config import CaravanConfig, media_spec
 from caravan.models.generate import stop_ids
 from caravan.models.load import load_model
@@ -54,7 +55,9 @@ def open_source(folder: Path) -> Source:
     Raises:
         ExportError: llama.cpp has no exact form of this model or its tokenizer.
         TokenizerMismatchError: the tokenizer has more tokens than the model.
+        ModelError: a prefix or prompt is part of the model.
     """
+    whole_in_folder(folder)
     config = AutoConfig.from_pretrained(folder)
     fused = isinstance(config, CaravanConfig)
     text = config.text_config if fused else config

@@ -21,6 +21,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.initialization import no_init_weights
 
 from caravan.core.errors import ModelError, TokenizerMismatchError
+from caravan.models.adapters import whole_in_folder
 from caravan.models.config import CaravanConfig, projector_of
 from caravan.models.encoders import VISION, WAVES, WHISPER, WHISPER_POSITIONS
 from caravan.models.fused import CaravanForConditionalGeneration
@@ -64,6 +65,7 @@ def compose(
         ModelError: a part cannot be loaded, is of the wrong kind, or does not fit.
         TokenizerMismatchError: the tokenizer lacks a placeholder, or has more tokens than the text model.
     """
+    whole_in_folder(text)
     language_model = load_whole(AutoModelForCausalLM.from_pretrained, text)
     parts: dict[str, Any] = {"text_config": language_model.config}
     speech_encoder = vision_encoder = None

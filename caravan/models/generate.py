@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from caravan.core.errors import ModelError
+from caravan.models.adapters import quiet_peft
 
 Features = Any  # a tensor or a numpy array
 
@@ -41,6 +42,11 @@ def generate(
     """
     if not prompts:
         return []
+    if len(prompts) > 1 and hasattr(model, "peft_config"):
+        # peft puts virtual tokens before the padding, so far from a shorter prompt as it is padded.
+        none = [None] * len(prompts)
+        each = zip(prompts, input_features or none, pixel_values or none, strict=True)
+        return [generate(model, tokenizer, [ids], [a], [b], max_new_tokens)[0] for ids, a, b in each]
     if not all(len(prompt) for prompt in prompts):
         raise ModelError("an empty prompt", expected="at least one token", got="none", fix="leave it out")
     stop = stop_ids(model, tokenizer)
@@ -62,7 +68,7 @@ def generate(
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), quiet_peft():
             output_BT = answering.generate(
                 input_ids=ids_BT.to(model.device),
                 attention_mask=mask_BT.to(model.device),

@@ -13,33 +13,41 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from caravan.core.errors import ModelError, TokenizerMismatchError
+from caravan.models.adapters import VIRTUAL, put_on
 from caravan.models.config import CaravanConfig, media_spec
 from caravan.models.fused import CaravanForConditionalGeneration
 
 __all__ = ["CaravanForConditionalGeneration", "check_tokenizer", "load_model", "load_whole", "media_spec"]
 
 
-def load_model(path: str | Path, dtype: str = "float32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    path: str | Path, dtype: str = "float32", **options: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model, plain or fused, and its tokenizer, from a folder or the hub; in evaluation mode.
+
+    A prefix or prompt that was trained for it (`virtual` in its folder) is put on.
 
     Args:
         path: folder or hub name.
         dtype: name of a torch dtype for all weights.
+        options: further arguments of `from_pretrained`.
 
     Raises:
         ModelError: no model or tokenizer there, or weights are missing.
         TokenizerMismatchError: they do not belong together.
     """
-    model = load_whole(AutoModelForCausalLM.from_pretrained, path, dtype)
+    model = load_whole(AutoModelForCausalLM.from_pretrained, path, dtype, **options)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path))
     except (OSError, ValueError) as error:
         raise _unloadable("tokenizer", path, error) from error
     check_tokenizer(model, tokenizer, where=str(path))
+    if (Path(path) / VIRTUAL).is_dir():
+        model = put_on(model, Path(path) / VIRTUAL)
     return model.eval(), tokenizer
 
 
-def load_whole(from_pretrained: Callable[..., Any], path: str | Path, dtype: str = "float32") -> Any:
+def load_whole(from_pretrained: Callable[..., Any], path: str | Path, dtype: str = "float32", **options: Any) -> Any:
     """`from_pretrained` that refuses what transformers would fill with random numbers.
 
     Raises:
@@ -47,7 +55,7 @@ def load_whole(from_pretrained: Callable[..., Any], path: str | Path, dtype: str
     """
     try:
         with _quiet():
-            model, report = from_pretrained(str(path), dtype=getattr(torch, dtype), output_loading_info=True)
+            model, report = from_pretrained(str(path), dtype=getattr(torch, dtype), output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unloadable("model", path, error) from error
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
@@ -59,6 +67,7 @@ def load_whole(from_pretrained: Callable[..., Any], path: str | Path, dtype: str
             got=f"{len(absent)} missing or of another shape, the first: {absent[0]}",
             fix="copy the model again, or name one of the right kind",
         )
+    _keep_quantised(model)
     return model
 
 
@@ -89,6 +98,13 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
                 got=repr(tokenizer.convert_ids_to_tokens(token)),
                 fix="use the tokenizer that the model was trained with",
             )
+
+
+def _keep_quantised(model: Any) -> None:
+    """Keep bitsandbytes from repacking weights for the CPU in forward passes, after which gradients are wrong."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 @contextmanager

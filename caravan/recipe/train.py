@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from caravan.recipe.base import Section
+from caravan.recipe.methods import FullMethod, PrefixMethod, PretrainMethod, SftMethod
 from caravan.recipe.samples import SamplesConfig
 
 
@@ -92,6 +93,7 @@ class PretrainConfig(OptimConfig):
     new_rows_noise: NonNegativeFloat = Field(
         0.0, description="normal noise added to new rows, as a share of the old rows' deviation in each column"
     )
+    method: PretrainMethod = Field(FullMethod.model_validate({}), description="what trains: full, lora or qlora")
     length: PositiveInt = Field(256, description="tokens in a sequence")
     start: MixtureConfig = Field(MixtureConfig.model_validate({}), description="mixture of stage 1")
     end: MixtureConfig = Field(MixtureConfig.model_validate({}), description="mixture of stage 2")
@@ -102,6 +104,8 @@ class PretrainConfig(OptimConfig):
     def _fits(self) -> PretrainConfig:
         if self.change_from > self.change_to:
             raise ValueError("change_from <= change_to")
+        if self.from_ is None and not isinstance(self.method, FullMethod):
+            raise ValueError(f"a model to continue (`from`) for the method {self.method.name}")
         if self.from_ is None and self.length > self.model.max_position:
             raise ValueError(f"length <= model.max_position, which is {self.model.max_position}")
         return self
@@ -237,6 +241,18 @@ class SftConfig(FinetuneConfig):
     epochs: PositiveFloat = Field(2.0, description="passes over the data, where `steps` is not given")
     learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate of the language model")
     projector_learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate of the projectors")
+    method: SftMethod = Field(
+        FullMethod.model_validate({}),
+        description="what of the language model trains: full, lora, qlora, prefix, prompt",
+    )
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> SftConfig:
+        if getattr(self.method, "embeddings", None) == "new":
+            raise ValueError("method.embeddings frozen or all: tokens are new in pretrain")
+        if isinstance(self.method, PrefixMethod) and self.activation_checkpointing:
+            raise ValueError("activation_checkpointing: false for the method prefix, whose states it would not see")
+        return self
 
 
 class SpeechShape(Section):

@@ -76,10 +76,13 @@ class DialogueRows:
         return result
 
 
-def plan_dialogues(prepared: Prepared, config: FinetuneConfig, seed: int, pad: int) -> DialogueRows:
+def plan_dialogues(
+    prepared: Prepared, config: FinetuneConfig, seed: int, pad: int, *, alone: bool = False
+) -> DialogueRows:
     """Plan a whole fine-tuning run over the wanted tasks.
 
-    Tasks of one weight are one source: with equal weights every dialogue comes exactly once in an epoch.
+    Tasks of one weight are one source: with equal weights every dialogue comes exactly once in an epoch. With `alone`,
+    each has a sequence of its own.
 
     Raises:
         DataError: there is none of these tasks.
@@ -105,7 +108,7 @@ def plan_dialogues(prepared: Prepared, config: FinetuneConfig, seed: int, pad: i
         order = np.empty_like(member_N)
         for source, member in enumerate(members):
             order[source_N == source] = member[member_N[source_N == source]]
-        plan = pack(prepared.lengths[order], config.length, split=False, rows=wanted)
+        plan = pack(prepared.lengths[order], config.length, split=False, rows=wanted, alone=alone)
         if wanted is None or len(plan) >= wanted:
             break
         positions *= 2
@@ -118,4 +121,11 @@ def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
     for argument in {key for row in rows for key in row} - batch.keys():
         arrays = [row[argument] for row in rows if argument in row]
         batch[argument] = torch.from_numpy(np.concatenate(arrays).astype(np.float32, copy=False))
+    return batch
+
+
+def without_positions(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch of sequences that hold one dialogue each, whose positions follow those of a prefix or prompt."""
+    batch = collate(rows)
+    del batch["position_ids"]
     return batch

@@ -15,17 +15,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from caravan.core.errors import DataError, ModelError
 from caravan.core.stage import StageContext
 from caravan.media.features import MediaSpec
+from caravan.models.adapters import whole_in_folder
 from caravan.models.compose import compose
 from caravan.models.config import media_spec
 from caravan.models.load import load_model
+from caravan.recipe.methods import FullMethod, PrefixMethod, PromptMethod
 from caravan.recipe.train import AlignConfig, FinetuneConfig, SftConfig
 from caravan.samples import SHIPPED, sample_encoder
 from caravan.text.chat import load_tokenizer
-from caravan.train.dialogue_rows import Sense, collate, plan_dialogues
+from caravan.train.dialogue_rows import Sense, collate, plan_dialogues, without_positions
 from caravan.train.dialogues import Prepared, prepare
-from caravan.train.finish import once, save_model
-from caravan.train.learner import task_of
+from caravan.train.finish import once
+from caravan.train.learner import keeps_documents_apart, task_of
 from caravan.train.loop import fit, pick_precision
+from caravan.train.methods import adapted, quantised, save_trained
 from caravan.train.states import Encoder, encoders_of, plain_attention, sense_of
 from caravan.train.words import learn_words
 
@@ -78,7 +81,13 @@ def run_align(config: AlignConfig, ctx: StageContext) -> dict[str, Any]:
 
 def run_sft(config: SftConfig, ctx: StageContext) -> dict[str, Any]:
     """Train the language model, and its projectors if it has some, on dialogues."""
-    counts = once(ctx.out, lambda _: _train("sft", config, ctx, lambda: load_model(ctx.need("model").path)))
+
+    def load() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        folder = ctx.need("model").path
+        whole_in_folder(folder)
+        return load_model(folder, **quantised(config.method, bf16=pick_precision(config.precision) == "bf16"))
+
+    counts = once(ctx.out, lambda _: _train("sft", config, ctx, load))
     shutil.rmtree(ctx.out.parent / PREPARED, ignore_errors=True)
     return counts
 
@@ -86,18 +95,24 @@ def run_sft(config: SftConfig, ctx: StageContext) -> dict[str, Any]:
 def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any) -> dict[str, Any]:
     torch.manual_seed(ctx.seed)
     model, tokenizer = load()
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if not getattr(model, "is_quantized", False):
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
     prepared = _prepared(config, ctx, model, tokenizer)
-    rows = plan_dialogues(prepared, config, ctx.seed, int(tokenizer.pad_token_id or 0))
+    method = config.method if isinstance(config, SftConfig) else FullMethod.model_validate({})
+    # A prefix or prompt stands before a sequence, not before each of its dialogues.
+    alone = isinstance(method, (PrefixMethod, PromptMethod)) or not keeps_documents_apart(model)
+    rows = plan_dialogues(prepared, config, ctx.seed, int(tokenizer.pad_token_id or 0), alone=alone)
     seen = rows.order[rows.plan.documents]
     words = config.words if isinstance(config, AlignConfig) else None
     senses = _senses(config, ctx, model, prepared, seen, told=words is not None)
     if words:
         learn_words(model, senses, words, ctx.out, ctx.seed)
     rows = replace(rows, senses=tuple(sense for _, sense in senses))
-    counts = fit(model, rows, collate, config, task_of(model, stage, config, config.length), ctx.out, ctx.seed)
-    save_model(model, tokenizer, ctx.out)
-    return {**counts, **prepared.counts, "dialogues seen": len(seen), "parameters": model.num_parameters()}
+    tuned = adapted(model, method, base=str(ctx.need("model").path))
+    task = task_of(tuned, stage, config, config.length)
+    counts = fit(tuned, rows, without_positions if alone else collate, config, task, ctx.out, ctx.seed)
+    plain = save_trained(tuned, method, tokenizer, ctx.out)
+    return {**counts, **prepared.counts, "dialogues seen": len(seen), "parameters": plain.num_parameters()}
 
 
 def _prepared(config: FinetuneConfig, ctx: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase) -> Prepared:

@@ -77,13 +77,16 @@ def cut(lengths: Iterable[int], length: int, split: bool) -> Iterable[tuple[int,
             yield document, start, min(length, total - start)
 
 
-def pack(lengths: Sequence[int] | Ints, length: int, *, split: bool, rows: int | None = None) -> Plan:
+def pack(
+    lengths: Sequence[int] | Ints, length: int, *, split: bool, rows: int | None = None, alone: bool = False
+) -> Plan:
     """Plan sequences of `length` tokens from documents of these lengths, in this order.
 
     Args:
         lengths: tokens of each document; empty documents are left out.
         split: whether a longer document is split into several pieces.
         rows: stop when so many sequences are full; default: until every token is placed.
+        alone: each piece has a sequence of its own.
 
     Raises:
         DataError: a document is longer than a sequence and may not be split.
@@ -98,7 +101,7 @@ def pack(lengths: Sequence[int] | Ints, length: int, *, split: bool, rows: int |
 
     for piece in cut(np.asarray(lengths).tolist(), length, split):
         size = piece[2]
-        fitting = [free for free in room if free >= size]
+        fitting = [] if alone else [free for free in room if free >= size]
         if fitting:
             index = room.index(min(fitting))
         else:
@@ -109,7 +112,7 @@ def pack(lengths: Sequence[int] | Ints, length: int, *, split: bool, rows: int |
             index = len(room) - 1
         opened[index].append(piece)
         room[index] -= size
-        if room[index] == 0:
+        if room[index] == 0 or alone:
             close(index)
         if rows is not None and len(closed) >= rows:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -31,10 +32,20 @@ def part_of(name: str) -> str:
 
 
 def learning_rates(model: nn.Module, stage: str, config: OptimConfig) -> dict[str, float]:
-    """Peak learning rate of every parameter that trains in a stage."""
-    keys = TRAINED[stage]
-    return {
-        name: float(getattr(config, keys[part_of(name)]))
-        for name, _ in model.named_parameters()
-        if part_of(name) in keys
-    }
+    """Peak learning rate of every parameter that trains in a stage.
+
+    Of a language model with an adapter, only what the adapter trains.
+    """
+    keys, bare = TRAINED[stage], unwrapped(model)
+    parts = {id(parameter): part_of(name) for name, parameter in bare.named_parameters()}
+    rates = {}
+    for name, parameter in model.named_parameters():
+        part = parts.get(id(parameter), "language")
+        if part in keys and (part != "language" or bare is model or parameter.requires_grad):
+            rates[name] = float(getattr(config, keys[part]))
+    return rates
+
+
+def unwrapped(model: Any) -> Any:
+    """The model without what peft wraps around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -18,15 +18,17 @@ from transformers import (
 
 from caravan.core.errors import TokenizerMismatchError
 from caravan.core.stage import StageContext
+from caravan.models.adapters import whole_in_folder
 from caravan.models.grow import CONFIG, NewRows, grow
 from caravan.models.load import check_tokenizer, load_whole
 from caravan.recipe.train import LlamaShape, PretrainConfig
 from caravan.text.chat import load_tokenizer
 from caravan.text.tokens import END_OF_TEXT, PAD
-from caravan.train.dialogue_rows import collate
-from caravan.train.finish import WORK, once, save_model
-from caravan.train.learner import task_of
-from caravan.train.loop import fit
+from caravan.train.dialogue_rows import collate, without_positions
+from caravan.train.finish import WORK, once
+from caravan.train.learner import keeps_documents_apart, task_of
+from caravan.train.loop import fit, pick_precision
+from caravan.train.methods import adapted, quantised, save_trained
 from caravan.train.text_rows import open_sources, plan_text
 
 PACKED = "packed"
@@ -53,13 +55,16 @@ def new_llama(shape: LlamaShape, tokenizer: PreTrainedTokenizerBase) -> LlamaFor
     return LlamaForCausalLM(config)
 
 
-def continued(config: PretrainConfig, ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The model to continue, with rows for the tokens that the run's tokenizer has added to the model's own.
+def continued(
+    config: PretrainConfig, ctx: StageContext, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedModel, list[int]]:
+    """The model to continue, with rows for the tokens that the run's tokenizer has added to its own, and their ids.
 
     Raises:
         TokenizerMismatchError: the tokenizer does not keep the ids of the model's own.
     """
     name = ctx.located(str(config.from_))
+    whole_in_folder(name)
     own = load_tokenizer(name)
     ids, own_ids = tokenizer.get_vocab(), own.get_vocab()
     moved = [token for token, index in own_ids.items() if ids.get(token) != index]
@@ -71,14 +76,14 @@ def continued(config: PretrainConfig, ctx: StageContext, tokenizer: PreTrainedTo
             got=f"{len(moved)} of {len(own_ids)} tokens have another id or none, such as {moved[0]!r}",
             fix=f"set `tokenize.extend: {config.from_}` (or `tokenize.existing`, without new pieces)",
         )
-    if len(ids) > len(own_ids):
-        new = NewRows(
-            pieces_of(tokenizer, own), max(own_ids.values()) + 1, config.new_rows, config.new_rows_noise, ctx.seed
-        )
+    pieces = pieces_of(tokenizer, own) if len(ids) > len(own_ids) else {}
+    if pieces:
+        new = NewRows(pieces, max(own_ids.values()) + 1, config.new_rows, config.new_rows_noise, ctx.seed)
         name = grown(name, ctx.out / WORK, max(ids.values()) + 1, new)
-    model: PreTrainedModel = load_whole(AutoModelForCausalLM.from_pretrained, name)
+    options = quantised(config.method, bf16=pick_precision(config.precision) == "bf16")
+    model: PreTrainedModel = load_whole(AutoModelForCausalLM.from_pretrained, name, **options)
     check_tokenizer(model, tokenizer, where=name)
-    return model
+    return model, sorted(pieces)
 
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase) -> dict[int, list[int]]:
@@ -116,10 +121,12 @@ def _train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     folder: Path = ctx.need("tokenizer").path
     tokenizer = load_tokenizer(folder)
     torch.manual_seed(ctx.seed)
-    model = continued(config, ctx, tokenizer) if config.from_ else new_llama(config.model, tokenizer)
+    model, new = continued(config, ctx, tokenizer) if config.from_ else (new_llama(config.model, tokenizer), [])
     pad = tokenizer.pad_token_id or 0
-    rows = plan_text(open_sources(folder / PACKED, tokenizer, ctx.seed), config, ctx.seed, int(pad))
-    task = task_of(model, "pretrain", config, config.length)
-    counts = fit(model, rows, collate, config, task, ctx.out, ctx.seed)
-    save_model(model, tokenizer, ctx.out)
-    return {**counts, "parameters": model.num_parameters(), "shares": rows.shares()}
+    alone = not keeps_documents_apart(model)
+    rows = plan_text(open_sources(folder / PACKED, tokenizer, ctx.seed), config, ctx.seed, int(pad), alone=alone)
+    tuned = adapted(model, config.method, new, base=config.from_)
+    task = task_of(tuned, "pretrain", config, config.length)
+    counts = fit(tuned, rows, without_positions if alone else collate, config, task, ctx.out, ctx.seed)
+    plain = save_trained(tuned, config.method, tokenizer, ctx.out, tables=bool(new))
+    return {**counts, "parameters": plain.num_parameters(), "shares": rows.shares()}

@@ -186,8 +186,13 @@ class TextRows:
         return shares
 
 
-def plan_text(sources: Sequence[Source], config: PretrainConfig, seed: int, pad: int) -> TextRows:
-    """Plan a whole pretraining run: which document, rendered how, stands where in which sequence."""
+def plan_text(
+    sources: Sequence[Source], config: PretrainConfig, seed: int, pad: int, *, alone: bool = False
+) -> TextRows:
+    """Plan a whole pretraining run: which document, rendered how, stands where in which sequence.
+
+    With `alone`, each document has sequences of its own.
+    """
     everything = [np.arange(len(source)) for source in sources]
     totals = {s.name: int(s.lengths(all_, all_).sum()) for s, all_ in zip(sources, everything, strict=True)}
     mean_S = np.array([totals[source.name] / len(source) for source in sources])
@@ -201,10 +206,12 @@ def plan_text(sources: Sequence[Source], config: PretrainConfig, seed: int, pad:
     per_document = np.mean([np.dot(weights, mean_S) / sum(weights) for weights in (start, end)])
     sizes = tuple(len(source) for source in sources)
     positions = int(np.ceil(tokens / per_document))
+    if alone and wanted is not None:
+        positions = int(np.ceil(wanted / max(1.0, per_document / config.length)))
     mixture = Mixture(sizes, start, end, positions, config.change_from, config.change_to, seed)
     while True:
         drawn = mixture.draw(0, positions)
-        plan = pack(_lengths(sources, *drawn), config.length, split=True, rows=wanted)
+        plan = pack(_lengths(sources, *drawn), config.length, split=True, rows=wanted, alone=alone)
         if wanted is None or len(plan) >= wanted:
             break
         positions += positions // 8 + 64

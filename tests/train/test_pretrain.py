@@ -56,7 +56,8 @@ def test_continues_a_model_with_rows_for_new_tokens_by_their_ids(
     context, tokenizer_artifact, tokenizer, llama, own, name
 ):
     config = PretrainConfig(**{"from": "own" if name == "own" else str(own)})
-    model = pretrain.continued(config, context(tokenizer=tokenizer_artifact), tokenizer)
+    model, new_ids = pretrain.continued(config, context(tokenizer=tokenizer_artifact), tokenizer)
+    assert new_ids == list(range(len(tokenizer) - 3, len(tokenizer)))
     backend = load_tokenizer(own).backend_tokenizer
     for old, new in (
         (llama.get_input_embeddings().weight, model.get_input_embeddings().weight),
