@@ -74,6 +74,35 @@ def run(recipe: RecipePath, words: Words = None) -> None:
     final_table(results, out)
 
 
+@app.command("lr-probe")
+def lr_probe(
+    recipe: RecipePath,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
+    lowest: Annotated[float | None, typer.Option(help="rate of the first step; default: 1e-6")] = None,
+    highest: Annotated[float | None, typer.Option(help="rate of the last step; default: 1")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps from one to the other; default: 200")] = None,
+) -> None:
+    """Raise the learning rate of a recipe's pretraining until the gradient norm spikes, and propose one below.
+
+    The stages before pretrain must be done. Nothing is kept.
+    """
+    from caravan.recipe.load import from_options, load_recipe
+    from caravan.recipe.probe import ProbeConfig
+    from caravan.road import Walk
+
+    loaded = load_recipe(recipe, overrides or [])
+    config = from_options(ProbeConfig, {"lowest": lowest, "highest": highest, "steps": steps})
+    walk = Walk(loaded)
+    (stage,) = walk.choose(["pretrain"])
+    context = walk.context(stage, walk.inputs(stage), walk.folder / stage.name)
+    from caravan.train.probe import probe
+
+    assert loaded.pretrain is not None
+    found = probe(config, loaded.pretrain, context)
+    spike = f"the gradient norm spikes at {found.spiked:.2g}" if found.spiked else "the gradient norm never spikes"
+    out.print(f"{spike} (step {found.steps}); pretrain.learning_rate={found.proposed:g}", highlight=False)
+
+
 @app.command()
 def validate(
     target: Annotated[

@@ -28,6 +28,12 @@ class OptimConfig(Section):
     weight_decay: NonNegativeFloat = Field(0.0, description="decoupled weight decay; biases and norms are left out")
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay rates")
     clip: NonNegativeFloat = Field(1.0, description="largest gradient norm; 0 leaves gradients as they are")
+    spike: PositiveFloat | None = Field(
+        4.0, description="a step whose gradient norm is over so many times the last 100 steps' median is a spike"
+    )
+    peak_tflops: PositiveFloat | None = Field(
+        None, description="10^12 operations a second of one device, for the MFU; default: a matrix product, measured"
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 autocast on hardware that multiplies it, fp32 elsewhere"
     )

@@ -12,6 +12,13 @@ from caravan.core.files import write_text
 
 JOURNAL = "train.jsonl"
 PAGE = "train.html"
+CURVES = {
+    "loss": "loss",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "tokens_per_second": "tokens/s",
+    "mfu": "MFU",
+}
 
 
 def read_journal(file: Path) -> list[dict[str, Any]]:
@@ -34,17 +41,21 @@ def rewind_journal(file: Path, step: int) -> None:
 
 
 def write_page(file: Path, title: str, lines: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """One self-contained page: facts of the run, and loss, learning rate and gradient norm over its steps."""
+    """One self-contained page: facts of the run, and its curves over the steps, spikes in red."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    steps = [line["step"] for line in lines]
-    for place, (key, name) in enumerate((("loss", "loss"), ("lr", "learning rate"), ("grad_norm", "gradient norm"))):
-        axes = figure.add_subplot(3, 1, place + 1)
-        axes.plot(steps, [line[key] for line in lines], linewidth=1)
+    shown = [(key, name) for key, name in CURVES.items() if any(line.get(key) for line in lines)]
+    figure = Figure(figsize=(9, 2.3 * len(shown)), layout="constrained")
+    spikes = [line["step"] for line in lines if line.get("spike")]
+    for place, (key, name) in enumerate(shown):
+        axes = figure.add_subplot(len(shown), 1, place + 1)
+        there = [line for line in lines if key in line]
+        axes.plot([line["step"] for line in there], [line[key] for line in there], linewidth=1)
+        for step in spikes:
+            axes.axvline(step, color="tab:red", linewidth=0.5)
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
     figure.axes[-1].set_xlabel("step")

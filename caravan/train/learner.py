@@ -25,7 +25,7 @@ def task_of(model: PreTrainedModel, stage: str, config: OptimConfig, length: int
         language.set_attn_implementation("eager")
     if config.activation_checkpointing:
         bare.activation_checkpointing_enable()
-    return Task(stage, learning_rates(model, stage, config), {"use_cache": False})
+    return Task(stage, learning_rates(model, stage, config), {"use_cache": False}, length)
 
 
 @torch.no_grad()

@@ -7,28 +7,20 @@ the rest of its data and ends where an uninterrupted one would.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import shutil
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from transformers.utils.logging import disable_progress_bar
@@ -37,10 +29,13 @@ from caravan.core.errors import DiskFullError
 from caravan.core.files import full_disk_named, says_full_disk
 from caravan.core.progress import Bar, track
 from caravan.recipe.train import OptimConfig
-from caravan.train.checkpoint import newest, seal, step_of
+from caravan.train.checkpoint import newest, step_of
 from caravan.train.curve import JOURNAL, PAGE, read_journal, rewind_journal, write_page
 from caravan.train.optimizer import build_optimizer
 from caravan.train.pack import steps_for
+from caravan.train.speed import flops_per_token, measured_peak
+from caravan.train.spikes import Spikes
+from caravan.train.watch import Counted, Watch, save_on_signal
 
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "trained.safetensors"
@@ -48,11 +43,9 @@ WEIGHTS = "trained.safetensors"
 Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
 
-class Rows(Protocol):
+class Rows(Counted, Protocol):
     """The sequences of a run, in its order: a whole number of batches."""
 
-    @property
-    def tokens(self) -> NDArray[np.int64]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, row: int) -> Mapping[str, Any]: ...
 
@@ -65,11 +58,17 @@ class Task:
         title: shown by the progress bar and on the page of curves.
         rates: parameter name -> peak learning rate; parameters that are not named are frozen.
         flags: further arguments of every forward pass, such as `use_cache=False`.
+        length: tokens in a sequence of a language model, for the MFU; 0: it is not measured.
+        course: step and steps of the run -> share of the peak rates; default: warm-up, then the recipe's schedule.
+        until_spike: whether the first spike ends the run.
     """
 
     title: str
     rates: Mapping[str, float]
     flags: Mapping[str, Any]
+    length: int = 0
+    course: Callable[[int, int], float] | None = None
+    until_spike: bool = False
 
 
 def pick_precision(wanted: str) -> str:
@@ -109,8 +108,9 @@ class Loop(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
+        course = self.task.course or (lambda step, total: rate_at(step, total, self.optim))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.create_optimizer(), lambda step: rate_at(step, num_training_steps, self.optim)
+            optimizer or self.create_optimizer(), lambda step: course(step, num_training_steps)
         )
         self.lr_scheduler = scheduler
         return scheduler
@@ -131,71 +131,6 @@ class Loop(Trainer):
 
     def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
-
-
-class Watch(TrainerCallback):
-    """Journal, progress, sealed checkpoints, and a save on the first Ctrl-C."""
-
-    def __init__(self, out: Path, rows: Rows, batch: int, bar: Bar) -> None:
-        self.out, self.bar, self.batch = out, bar, batch
-        self.seen = np.concatenate([[0], np.cumsum(rows.tokens)])
-        self.interrupted = False
-        self.last_step, self.last_time = 0, time.monotonic()
-
-    def tokens(self, step: int) -> int:
-        """Tokens of the run's first `step` steps."""
-        return int(self.seen[min(step * self.batch, len(self.seen) - 1)])
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.last_step, self.last_time = state.global_step, time.monotonic()
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.bar.advance(1)
-        if self.interrupted:
-            control.should_save = control.should_training_stop = True
-
-    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        logs = kwargs["logs"]
-        state.log_history.clear()  # the journal has it; every checkpoint would carry it along
-        if "loss" not in logs:
-            return
-        now, step = time.monotonic(), state.global_step
-        rate = (self.tokens(step) - self.tokens(self.last_step)) / max(now - self.last_time, 1e-9)
-        line = {
-            "step": step,
-            "loss": logs["loss"],
-            "lr": logs["learning_rate"],
-            "grad_norm": logs["grad_norm"],
-            "tokens": self.tokens(step),
-            "tokens_per_second": round(rate, 1),
-        }
-        self.last_step, self.last_time = step, now
-        self.bar.note(loss=f"{line['loss']:.3f}", tokens=f"{rate:,.0f}/s")
-        if state.is_world_process_zero:
-            with full_disk_named(self.out / JOURNAL), (self.out / JOURNAL).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-@contextlib.contextmanager
-def save_on_signal(watch: Watch) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM save and stop; the second one stops at once."""
-
-    def note(number: int, frame: Any) -> None:
-        watch.interrupted = True
-        for each in signals:
-            signal.signal(each, signal.default_int_handler)
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {each: signal.signal(each, note) for each in signals}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 @contextlib.contextmanager
@@ -271,7 +206,7 @@ def fit(
     rewind_journal(out / JOURNAL, done)
     steps = steps_for(len(rows), config.batch)
     with track(task.title, steps - done, unit="step") as bar:
-        watch = Watch(out, rows, config.batch, bar)
+        watch = _watch(model, rows, config, task, out, bar)
         loop = Loop(
             task=task,
             optim=config,
@@ -293,9 +228,19 @@ def fit(
         "final_loss": lines[-1]["loss"],
         "trained_parameters": trained,
         "precision": pick_precision(config.precision),
+        **({"spikes": watch.spiked} if watch.spiked else {}),
     }
     write_page(out / PAGE, task.title, lines, counts)
     return counts
+
+
+def _watch(model: nn.Module, rows: Rows, config: OptimConfig, task: Task, out: Path, bar: Bar) -> Watch:
+    share = 0.0
+    if task.length:
+        peak = config.peak_tflops * 1e12 if config.peak_tflops else measured_peak(pick_precision(config.precision))
+        share = flops_per_token(model, task.length) / (peak * int(os.environ.get("WORLD_SIZE", "1")))
+    spikes = Spikes(config.spike) if config.spike else None
+    return Watch(out, rows, config.batch, bar, spikes, at_a_spike=task.until_spike, token_share=share)
 
 
 def remove_checkpoints(out: Path) -> None:

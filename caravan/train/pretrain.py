@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from caravan.text.tokens import END_OF_TEXT, PAD
 from caravan.train.dialogue_rows import collate, without_positions
 from caravan.train.finish import WORK, once
 from caravan.train.learner import keeps_documents_apart, task_of
-from caravan.train.loop import fit, pick_precision
+from caravan.train.loop import Collate, Task, fit, pick_precision
 from caravan.train.methods import adapted, quantised, save_trained
-from caravan.train.text_rows import open_sources, plan_text
+from caravan.train.text_rows import TextRows, open_sources, plan_text
 
 PACKED = "packed"
 
@@ -117,7 +118,20 @@ def run(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     return once(ctx.out, lambda work: _train(config, ctx))
 
 
-def _train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ready:
+    """A run of pretraining before its first step: the model with what its method trains, and what it sees."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    rows: TextRows
+    collate: Collate
+    task: Task
+    new: list[int]
+
+
+def ready(config: PretrainConfig, ctx: StageContext) -> Ready:
+    """Load or make the model, and plan the run."""
     folder: Path = ctx.need("tokenizer").path
     tokenizer = load_tokenizer(folder)
     torch.manual_seed(ctx.seed)
@@ -127,6 +141,11 @@ def _train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     rows = plan_text(open_sources(folder / PACKED, tokenizer, ctx.seed), config, ctx.seed, int(pad), alone=alone)
     tuned = adapted(model, config.method, new, base=config.from_)
     task = task_of(tuned, "pretrain", config, config.length)
-    counts = fit(tuned, rows, without_positions if alone else collate, config, task, ctx.out, ctx.seed)
-    plain = save_trained(tuned, config.method, tokenizer, ctx.out, tables=bool(new))
-    return {**counts, "parameters": plain.num_parameters(), "shares": rows.shares()}
+    return Ready(tuned, tokenizer, rows, without_positions if alone else collate, task, new)
+
+
+def _train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
+    run = ready(config, ctx)
+    counts = fit(run.model, run.rows, run.collate, config, run.task, ctx.out, ctx.seed)
+    plain = save_trained(run.model, config.method, run.tokenizer, ctx.out, tables=bool(run.new))
+    return {**counts, "parameters": plain.num_parameters(), "shares": run.rows.shares()}

@@ -150,7 +150,7 @@ def test_a_killed_run_goes_on_and_ends_the_same_and_a_finished_one_is_only_read(
 
     again = copy.deepcopy(start)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr("caravan.train.loop.seal", kill)
+        patch.setattr("caravan.train.watch.seal", kill)
         learn_words(again, senses, CONFIG, tmp_path / "cut", seed=3)
     again = copy.deepcopy(start)
     learn_words(again, senses, CONFIG, tmp_path / "cut", seed=3)
