@@ -81,6 +81,13 @@ class MixtureConfig(Section):
     pairs: float = Field(0.2, ge=0.0, le=1.0, description="share of parallel pairs, where there are any")
 
 
+class ReplayConfig(Section):
+    """What a model that is continued goes on to see of what it knows already, against forgetting."""
+
+    languages: list[str] = Field(min_length=1, description="languages that the model knows")
+    share: float = Field(0.1, gt=0.0, lt=1.0, description="their share of the tokens, all through the run")
+
+
 class PretrainConfig(OptimConfig):
     """A Llama from scratch, or a model continued, on packed tokens with a language curriculum."""
 
@@ -101,6 +108,10 @@ class PretrainConfig(OptimConfig):
     )
     method: PretrainMethod = Field(FullMethod.model_validate({}), description="what trains: full, lora or qlora")
     length: PositiveInt = Field(256, description="tokens in a sequence")
+    processes: PositiveInt = Field(1, description="processes that train together, one a GPU; any number may go on")
+    replay: ReplayConfig | None = Field(
+        None, description="a fixed share of languages that the model knows; the mixtures divide the rest"
+    )
     start: MixtureConfig = Field(MixtureConfig.model_validate({}), description="mixture of stage 1")
     end: MixtureConfig = Field(MixtureConfig.model_validate({}), description="mixture of stage 2")
     change_from: float = Field(0.0, ge=0.0, le=1.0, description="share of the run after which the mixture moves")
@@ -112,6 +123,10 @@ class PretrainConfig(OptimConfig):
             raise ValueError("change_from <= change_to")
         if self.from_ is None and not isinstance(self.method, FullMethod):
             raise ValueError(f"a model to continue (`from`) for the method {self.method.name}")
+        if self.batch % (self.processes * min(self.micro_batch, max(1, self.batch // self.processes))):
+            raise ValueError(f"a batch of whole micro-batches in {self.processes} processes: {self.batch} is none")
+        if self.replay and (twice := set(self.replay.languages) & {*self.start.weights, *self.end.weights}):
+            raise ValueError(f"languages either in replay or in weights: {', '.join(sorted(twice))} is in both")
         if self.from_ is None and self.length > self.model.max_position:
             raise ValueError(f"length <= model.max_position, which is {self.model.max_position}")
         return self

@@ -33,6 +33,7 @@ from caravan.train.checkpoint import newest, step_of
 from caravan.train.curve import JOURNAL, PAGE, read_journal, rewind_journal, write_page
 from caravan.train.optimizer import build_optimizer
 from caravan.train.pack import steps_for
+from caravan.train.processes import barrier, is_main, main_first
 from caravan.train.speed import flops_per_token, measured_peak
 from caravan.train.spikes import Spikes
 from caravan.train.watch import Counted, Watch, save_on_signal
@@ -154,7 +155,7 @@ def full_disk_while_saving(folder: Path) -> Iterator[None]:
 def arguments(config: OptimConfig, folder: Path, seed: int) -> TrainingArguments:
     """The Trainer's arguments for one pass over the rows of a run."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    micro = min(config.micro_batch, config.batch)
+    micro = min(config.micro_batch, max(1, config.batch // world))
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder),
@@ -201,9 +202,11 @@ def fit(
     disable_progress_bar()
     trained = freeze_the_rest(model, task.rates)
     folder = out / CHECKPOINTS
-    checkpoint = newest(folder)
-    done = step_of(checkpoint) if checkpoint else 0
-    rewind_journal(out / JOURNAL, done)
+    with main_first():
+        checkpoint = newest(folder)
+        done = step_of(checkpoint) if checkpoint else 0
+        if is_main():
+            rewind_journal(out / JOURNAL, done)
     steps = steps_for(len(rows), config.batch)
     with track(task.title, steps - done, unit="step") as bar:
         watch = _watch(model, rows, config, task, out, bar)
@@ -221,6 +224,7 @@ def fit(
             loop.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.interrupted:
         raise KeyboardInterrupt
+    barrier()
     lines = read_journal(out / JOURNAL)
     counts = {
         "steps": steps,
@@ -230,7 +234,8 @@ def fit(
         "precision": pick_precision(config.precision),
         **({"spikes": watch.spiked} if watch.spiked else {}),
     }
-    write_page(out / PAGE, task.title, lines, counts)
+    if is_main():
+        write_page(out / PAGE, task.title, lines, counts)
     return counts
 
 

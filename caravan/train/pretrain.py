@@ -30,6 +30,7 @@ from caravan.train.finish import WORK, once
 from caravan.train.learner import keeps_documents_apart, task_of
 from caravan.train.loop import Collate, Task, fit, pick_precision
 from caravan.train.methods import adapted, quantised, save_trained
+from caravan.train.processes import is_main, main_first, together
 from caravan.train.text_rows import TextRows, open_sources, plan_text
 
 PACKED = "packed"
@@ -115,7 +116,7 @@ def grown(name: str, work: Path, rows: int, new: NewRows) -> str:
 
 def run(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     """Train on the packed tokens of the tokenizer artifact."""
-    return once(ctx.out, lambda work: _train(config, ctx))
+    return once(ctx.out, lambda work: together(train, config, ctx, work))
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,12 @@ def ready(config: PretrainConfig, ctx: StageContext) -> Ready:
     return Ready(tuned, tokenizer, rows, without_positions if alone else collate, task, new)
 
 
-def _train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
-    run = ready(config, ctx)
+def train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
+    """What every process of a run does."""
+    with main_first():
+        run = ready(config, ctx)
     counts = fit(run.model, run.rows, run.collate, config, run.task, ctx.out, ctx.seed)
+    if not is_main():
+        return counts
     plain = save_trained(run.model, config.method, run.tokenizer, ctx.out, tables=bool(run.new))
     return {**counts, "parameters": plain.num_parameters(), "shares": run.rows.shares()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from caravan.core.errors import DataError
-from caravan.recipe.train import MixtureConfig, PretrainConfig
+from caravan.recipe.train import MixtureConfig, PretrainConfig, ReplayConfig
 from caravan.text.indexed import IndexedDataset
 from caravan.text.tokens import END_OF_TEXT
 from caravan.train.mix import Ints, Mixture, hashed
@@ -118,6 +118,23 @@ def open_sources(folder: Path, tokenizer: PreTrainedTokenizerBase, seed: int) ->
     return sources
 
 
+def shares_with(mixture: MixtureConfig, replay: ReplayConfig | None, tokens: Mapping[str, int]) -> dict[str, float]:
+    """`token_shares` of the mixture for what is not replayed, beside the fixed share of what is.
+
+    Raises:
+        DataError: a weight, or replay, for a language without packed tokens; or nothing but what is replayed.
+    """
+    if replay is None:
+        return token_shares(mixture, tokens)
+    _check_known(replay.languages, tokens)
+    known = {name: tokens[name] ** mixture.alpha for name in replay.languages}
+    rest = {name: count for name, count in tokens.items() if name not in known}
+    if not rest:
+        raise DataError("every language is replayed", expected="languages beside them", got=", ".join(tokens))
+    shares = {name: share * (1 - replay.share) for name, share in token_shares(mixture, rest).items()}
+    return shares | _divide(replay.share, list(known), known)
+
+
 def token_shares(mixture: MixtureConfig, tokens: Mapping[str, int]) -> dict[str, float]:
     """Share of each source in the training tokens; they add to 1.
 
@@ -127,13 +144,7 @@ def token_shares(mixture: MixtureConfig, tokens: Mapping[str, int]) -> dict[str,
     Raises:
         DataError: a weight for a language without packed tokens.
     """
-    if unknown := mixture.weights.keys() - tokens.keys():
-        raise DataError(
-            "weight for a language without data",
-            expected=", ".join(name for name in tokens if not name.startswith(PAIR)),
-            got=", ".join(sorted(unknown)),
-            fix="remove it from the weights, or give documents in that language",
-        )
+    _check_known(mixture.weights, tokens)
     damped = {name: count**mixture.alpha for name, count in tokens.items()}
     named = dict(mixture.weights)
     rest = [name for name in tokens if name not in named and not name.startswith(PAIR)]
@@ -144,6 +155,16 @@ def token_shares(mixture: MixtureConfig, tokens: Mapping[str, int]) -> dict[str,
     for_pairs = mixture.pairs if pairs and scale else float(bool(pairs))
     shares = {name: share / scale * (1 - for_pairs) for name, share in shares.items() if scale}
     return shares | _divide(for_pairs, pairs, damped)
+
+
+def _check_known(names: Iterable[str], tokens: Mapping[str, int]) -> None:
+    if unknown := [name for name in names if name not in tokens]:
+        raise DataError(
+            "weight for a language without data",
+            expected=", ".join(name for name in tokens if not name.startswith(PAIR)),
+            got=", ".join(sorted(unknown)),
+            fix="remove it from the weights, or give documents in that language",
+        )
 
 
 def _divide(total: float, names: Sequence[str], by: Mapping[str, float]) -> dict[str, float]:
@@ -199,7 +220,7 @@ def plan_text(
     # The mixture draws documents: a source of long documents needs fewer for the same share of the tokens.
     start, end = (
         tuple((np.array([shares.get(source.name, 0.0) for source in sources]) / mean_S).tolist())
-        for shares in (token_shares(config.start, totals), token_shares(config.end, totals))
+        for shares in (shares_with(mixture, config.replay, totals) for mixture in (config.start, config.end))
     )
     wanted = None if config.steps is None else config.steps * config.batch
     tokens = config.epochs * sum(totals.values()) if wanted is None else wanted * config.length

@@ -19,6 +19,7 @@ from caravan.core.log import get_logger
 from caravan.core.progress import Bar
 from caravan.train.checkpoint import seal
 from caravan.train.curve import JOURNAL, read_journal
+from caravan.train.processes import anywhere, barrier
 from caravan.train.spikes import Spikes
 
 log = get_logger(__name__)
@@ -70,6 +71,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.bar.advance(1)
+        self.interrupted = anywhere(self.interrupted)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 
@@ -106,8 +108,10 @@ class Watch(TrainerCallback):
         return found
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        barrier()  # each process has written its part
         if state.is_world_process_zero:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        barrier()
 
 
 @contextlib.contextmanager
