@@ -88,6 +88,16 @@ class ReplayConfig(Section):
     share: float = Field(0.1, gt=0.0, lt=1.0, description="their share of the tokens, all through the run")
 
 
+class PositionsConfig(Section):
+    """Other positions for a model that is continued."""
+
+    rotary: bool = Field(False, description="rotary positions in place of learned ones (GPT-2, PolyLM)")
+    scaling: Literal["linear", "ntk", "yarn"] | None = Field(
+        None, description="how rotary positions reach further: divided, from a larger base, or each pair as it needs"
+    )
+    factor: float = Field(2.0, ge=1.0, description="how many times as long the window becomes")
+
+
 class PretrainConfig(OptimConfig):
     """A Llama from scratch, or a model continued, on packed tokens with a language curriculum."""
 
@@ -108,6 +118,9 @@ class PretrainConfig(OptimConfig):
     )
     method: PretrainMethod = Field(FullMethod.model_validate({}), description="what trains: full, lora or qlora")
     length: PositiveInt = Field(256, description="tokens in a sequence")
+    positions: PositionsConfig = Field(
+        PositionsConfig.model_validate({}), description="other positions for the model that is continued"
+    )
     processes: PositiveInt = Field(1, description="processes that train together, one a GPU; any number may go on")
     replay: ReplayConfig | None = Field(
         None, description="a fixed share of languages that the model knows; the mixtures divide the rest"
@@ -123,6 +136,8 @@ class PretrainConfig(OptimConfig):
             raise ValueError("change_from <= change_to")
         if self.from_ is None and not isinstance(self.method, FullMethod):
             raise ValueError(f"a model to continue (`from`) for the method {self.method.name}")
+        if self.from_ is None and self.positions != PositionsConfig():
+            raise ValueError("a model to continue (`from`) for other positions; a new one has those of `model`")
         if self.batch % (self.processes * min(self.micro_batch, max(1, self.batch // self.processes))):
             raise ValueError(f"a batch of whole micro-batches in {self.processes} processes: {self.batch} is none")
         if self.replay and (twice := set(self.replay.languages) & {*self.start.weights, *self.end.weights}):

@@ -45,7 +45,7 @@ def quantised(method: Method, *, bf16: bool) -> dict[str, Any]:
         bnb_4bit_quant_type=method.quantisation,
         bnb_4bit_use_double_quant=method.double_quantisation,
         bnb_4bit_compute_dtype=torch.bfloat16 if bf16 else torch.float32,
-        llm_int8_skip_modules=["lm_head", "embed_out", *(prefix.removesuffix(".") for prefix in PARTS if prefix)],
+        llm_int8_skip_modules=["lm_head", *(prefix.removesuffix(".") for prefix in PARTS if prefix)],
     )
     return {"quantization_config": config, "device_map": {"": "cuda" if torch.cuda.is_available() else "cpu"}}
 

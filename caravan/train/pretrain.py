@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import snapshot_download
 from tokenizers import Tokenizer
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
@@ -18,11 +19,13 @@ from transformers import (
 )
 
 from caravan.core.errors import TokenizerMismatchError
+from caravan.core.files import read_json, write_json
 from caravan.core.stage import StageContext
 from caravan.models.adapters import whole_in_folder
 from caravan.models.grow import CONFIG, NewRows, grow
 from caravan.models.load import check_tokenizer, load_whole
-from caravan.recipe.train import LlamaShape, PretrainConfig
+from caravan.models.positions import stretch, to_rotary
+from caravan.recipe.train import LlamaShape, PositionsConfig, PretrainConfig
 from caravan.text.chat import load_tokenizer
 from caravan.text.tokens import END_OF_TEXT, PAD
 from caravan.train.dialogue_rows import collate, without_positions
@@ -30,6 +33,7 @@ from caravan.train.finish import WORK, once
 from caravan.train.learner import keeps_documents_apart, task_of
 from caravan.train.loop import Collate, Task, fit, pick_precision
 from caravan.train.methods import adapted, quantised, save_trained
+from caravan.train.positions import FACTS, long_texts, loss_by_position, write_report
 from caravan.train.processes import is_main, main_first, together
 from caravan.train.text_rows import TextRows, open_sources, plan_text
 
@@ -57,9 +61,7 @@ def new_llama(shape: LlamaShape, tokenizer: PreTrainedTokenizerBase) -> LlamaFor
     return LlamaForCausalLM(config)
 
 
-def continued(
-    config: PretrainConfig, ctx: StageContext, tokenizer: PreTrainedTokenizerBase
-) -> tuple[PreTrainedModel, list[int]]:
+def source_of(config: PretrainConfig, ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int]]:
     """The model to continue, with rows for the tokens that the run's tokenizer has added to its own, and their ids.
 
     Raises:
@@ -82,10 +84,27 @@ def continued(
     if pieces:
         new = NewRows(pieces, max(own_ids.values()) + 1, config.new_rows, config.new_rows_noise, ctx.seed)
         name = grown(name, ctx.out / WORK, max(ids.values()) + 1, new)
+    return name, sorted(pieces)
+
+
+def opened(name: str, config: PretrainConfig, ctx: StageContext, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model of `source_of`, with the positions and the weights' kind that the recipe asks for.
+
+    Raises:
+        ModelError: it cannot have such positions.
+    """
     options = quantised(config.method, bf16=pick_precision(config.precision) == "bf16")
+    if config.positions.rotary:
+        rotary = ctx.out / WORK / "rotary"
+        if not (rotary / CONFIG).is_file():
+            to_rotary(name, rotary)
+        name = str(rotary)
+    if config.positions.scaling:
+        options["config"] = AutoConfig.from_pretrained(name)
+        stretch(options["config"], config.positions.scaling, config.positions.factor)
     model: PreTrainedModel = load_whole(AutoModelForCausalLM.from_pretrained, name, **options)
     check_tokenizer(model, tokenizer, where=name)
-    return model, sorted(pieces)
+    return model
 
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase) -> dict[int, list[int]]:
@@ -129,20 +148,42 @@ class Ready:
     collate: Collate
     task: Task
     new: list[int]
+    curves: dict[str, list[float]]
 
 
 def ready(config: PretrainConfig, ctx: StageContext) -> Ready:
     """Load or make the model, and plan the run."""
     folder: Path = ctx.need("tokenizer").path
     tokenizer = load_tokenizer(folder)
+    sources = open_sources(folder / PACKED, tokenizer, ctx.seed)
     torch.manual_seed(ctx.seed)
-    model, new = continued(config, ctx, tokenizer) if config.from_ else (new_llama(config.model, tokenizer), [])
+    new: list[int] = []
+    curves: dict[str, list[float]] = {}
+    if config.from_ is None:
+        model: PreTrainedModel = new_llama(config.model, tokenizer)
+    else:
+        name, new = source_of(config, ctx, tokenizer)
+        model = opened(name, config, ctx, tokenizer)
+        if config.positions != PositionsConfig():
+            curves = _curves_before(name, model, long_texts(sources, config.length), ctx.out / WORK)
     pad = tokenizer.pad_token_id or 0
     alone = not keeps_documents_apart(model)
-    rows = plan_text(open_sources(folder / PACKED, tokenizer, ctx.seed), config, ctx.seed, int(pad), alone=alone)
+    rows = plan_text(sources, config, ctx.seed, int(pad), alone=alone)
     tuned = adapted(model, config.method, new, base=config.from_)
     task = task_of(tuned, "pretrain", config, config.length)
-    return Ready(tuned, tokenizer, rows, without_positions if alone else collate, task, new)
+    return Ready(tuned, tokenizer, rows, without_positions if alone else collate, task, new, curves)
+
+
+def _curves_before(
+    name: str, changed: PreTrainedModel, texts: list[torch.Tensor], work: Path
+) -> dict[str, list[float]]:
+    """Loss against position of the model as it was, and with its positions changed, measured once."""
+    if not (work / FACTS).is_file():
+        before = load_whole(AutoModelForCausalLM.from_pretrained, name).to(changed.device)
+        curves = {"as it was": loss_by_position(before, texts), "positions changed": loss_by_position(changed, texts)}
+        write_json(work / FACTS, curves)
+    found: dict[str, list[float]] = read_json(work / FACTS)
+    return found
 
 
 def train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
@@ -153,4 +194,7 @@ def train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     if not is_main():
         return counts
     plain = save_trained(run.model, config.method, run.tokenizer, ctx.out, tables=bool(run.new))
+    if run.curves:
+        texts = long_texts(run.rows.sources, config.length)
+        write_report(ctx.out, config.length, {**run.curves, "trained": loss_by_position(plain, texts)})
     return {**counts, "parameters": plain.num_parameters(), "shares": run.rows.shares()}

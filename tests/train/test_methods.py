@@ -127,7 +127,9 @@ def test_new_tokens_rows_train_beside_an_adapter(embeddings, context, tokenizer_
         **{**SMALL, "from": "own", "steps": 3, "weight_decay": 0.0, "precision": "fp32"},
         method={**LORA, "embeddings": embeddings},
     )
-    start, new = pretrain.continued(config, context("start", tokenizer=tokenizer_artifact), tokenizer)
+    other = context("start", tokenizer=tokenizer_artifact)
+    name, new = pretrain.source_of(config, other, tokenizer)
+    start = pretrain.opened(name, config, other, tokenizer)
     pretrain.run(config, ctx)
     after = AutoModelForCausalLM.from_pretrained(ctx.out)
     moved = (after.get_input_embeddings().weight - start.get_input_embeddings().weight).abs().amax(1) > 0

@@ -56,7 +56,9 @@ def test_continues_a_model_with_rows_for_new_tokens_by_their_ids(
     context, tokenizer_artifact, tokenizer, llama, own, name
 ):
     config = PretrainConfig(**{"from": "own" if name == "own" else str(own)})
-    model, new_ids = pretrain.continued(config, context(tokenizer=tokenizer_artifact), tokenizer)
+    ctx = context(tokenizer=tokenizer_artifact)
+    name, new_ids = pretrain.source_of(config, ctx, tokenizer)
+    model = pretrain.opened(name, config, ctx, tokenizer)
     assert new_ids == list(range(len(tokenizer) - 3, len(tokenizer)))
     backend = load_tokenizer(own).backend_tokenizer
     for old, new in (
@@ -88,4 +90,4 @@ def test_refuses_a_model_of_another_vocabulary(context, tokenizer_artifact, toke
     tokenizer.save_pretrained(tmp_path / "other")
     (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(vocabulary))
     with pytest.raises(TokenizerMismatchError, match="2 of [0-9]+ tokens"):
-        pretrain.continued(PretrainConfig(**{"from": "other"}), context(tokenizer=tokenizer_artifact), tokenizer)
+        pretrain.source_of(PretrainConfig(**{"from": "other"}), context(tokenizer=tokenizer_artifact), tokenizer)
