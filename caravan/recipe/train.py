@@ -40,6 +40,9 @@ class OptimConfig(Section):
     activation_checkpointing: bool = Field(False, description="recompute activations: less memory, a third more time")
     save_every: PositiveInt = Field(100, description="steps between checkpoints, the points a killed run goes on from")
     log_every: PositiveInt = Field(1, description="steps between lines of train.jsonl")
+    tracker: Literal["tensorboard", "wandb", "trackio", "none"] = Field(
+        "tensorboard", description="where the figures of train.jsonl can be watched too"
+    )
     workers: int = Field(0, ge=0, description="processes that decode media; 0: in the training process")
 
     @model_validator(mode="after")

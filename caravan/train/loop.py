@@ -36,6 +36,7 @@ from caravan.train.pack import steps_for
 from caravan.train.processes import barrier, is_main, main_first
 from caravan.train.speed import flops_per_token, measured_peak
 from caravan.train.spikes import Spikes
+from caravan.train.trackers import open_tracker
 from caravan.train.watch import Counted, Watch, save_on_signal
 
 CHECKPOINTS = "checkpoints"
@@ -209,7 +210,7 @@ def fit(
             rewind_journal(out / JOURNAL, done)
     steps = steps_for(len(rows), config.batch)
     with track(task.title, steps - done, unit="step") as bar:
-        watch = _watch(model, rows, config, task, out, bar)
+        watch = _watch(model, rows, config, task, out, bar, done)
         loop = Loop(
             task=task,
             optim=config,
@@ -220,7 +221,7 @@ def fit(
             callbacks=[watch],
         )
         loop.remove_callback(PrinterCallback)
-        with save_on_signal(watch), full_disk_while_saving(folder):
+        with save_on_signal(watch), full_disk_while_saving(folder), contextlib.closing(watch.tracker):
             loop.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.interrupted:
         raise KeyboardInterrupt
@@ -239,13 +240,14 @@ def fit(
     return counts
 
 
-def _watch(model: nn.Module, rows: Rows, config: OptimConfig, task: Task, out: Path, bar: Bar) -> Watch:
+def _watch(model: nn.Module, rows: Rows, config: OptimConfig, task: Task, out: Path, bar: Bar, done: int) -> Watch:
     share = 0.0
     if task.length:
         peak = config.peak_tflops * 1e12 if config.peak_tflops else measured_peak(pick_precision(config.precision))
         share = flops_per_token(model, task.length) / (peak * int(os.environ.get("WORLD_SIZE", "1")))
     spikes = Spikes(config.spike) if config.spike else None
-    return Watch(out, rows, config.batch, bar, spikes, at_a_spike=task.until_spike, token_share=share)
+    tracker = open_tracker(config.tracker if is_main() else "none", task.title, out, done)
+    return Watch(out, rows, config.batch, bar, spikes, tracker, at_a_spike=task.until_spike, token_share=share)
 
 
 def remove_checkpoints(out: Path) -> None:

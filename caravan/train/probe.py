@@ -42,7 +42,9 @@ def rate_of(step: int, config: ProbeConfig) -> float:
 def probe(config: ProbeConfig, pretrain: PretrainConfig, ctx: StageContext) -> Proposal:
     """Run the first steps of a recipe's pretraining at a rate that rises; nothing is kept."""
     options = {"steps": config.steps, "learning_rate": config.highest, "save_every": config.steps, "log_every": 1}
-    changed = pretrain.model_copy(update={**options, "spike": pretrain.spike or PretrainConfig().spike})
+    changed = pretrain.model_copy(
+        update={**options, "spike": pretrain.spike or PretrainConfig().spike, "tracker": "none"}
+    )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         run = ready(changed, replace(ctx, out=out))

@@ -21,6 +21,7 @@ from caravan.train.checkpoint import seal
 from caravan.train.curve import JOURNAL, read_journal
 from caravan.train.processes import anywhere, barrier
 from caravan.train.spikes import Spikes
+from caravan.train.trackers import Nothing, Tracked
 
 log = get_logger(__name__)
 
@@ -37,6 +38,7 @@ class Watch(TrainerCallback):
 
     Attributes:
         spikes: tells them; None: nobody looks.
+        tracker: a tool that shows the figures too.
         at_a_spike: whether training stops there.
         token_share: what one token a second is as a share of the machine's peak, for the MFU.
         spiked: the steps that were spikes.
@@ -49,6 +51,7 @@ class Watch(TrainerCallback):
         batch: int,
         bar: Bar,
         spikes: Spikes | None = None,
+        tracker: Tracked | None = None,
         *,
         at_a_spike: bool = False,
         token_share: float = 0.0,
@@ -57,6 +60,7 @@ class Watch(TrainerCallback):
         self.seen = np.concatenate([[0], np.cumsum(rows.tokens)])
         self.interrupted = False
         self.last_step, self.last_time = 0, time.monotonic()
+        self.tracker = tracker or Nothing()
         self.spikes, self.at_a_spike, self.token_share = spikes, at_a_spike, token_share
         self.spiked: list[int] = []
         for line in read_journal(out / JOURNAL):
@@ -100,6 +104,7 @@ class Watch(TrainerCallback):
         if state.is_world_process_zero:
             with full_disk_named(self.out / JOURNAL), (self.out / JOURNAL).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+            self.tracker.log({name: value for name, value in line.items() if name not in ("step", "spike")}, step)
 
     def _spike(self, step: int, norm: float) -> bool:
         found = self.spikes is not None and self.spikes.at(norm)
