@@ -35,13 +35,13 @@ class Format:
     Attributes:
         words: what it is.
         keys: columns of which all stand in a row of it, in any of these combinations.
-        marks: globs of which one finds something in a folder of it.
+        marks: globs that all find something in a folder of it, in any of these combinations.
         read: the rows below a path.
     """
 
     words: str
     keys: tuple[tuple[str, ...], ...] = ()
-    marks: tuple[str, ...] = ()
+    marks: tuple[tuple[str, ...], ...] = ()
     read: Callable[[Path], Rows] = read_rows
 
 
@@ -53,13 +53,13 @@ FORMATS: dict[str, Format] = {
     "llava": Format("LLaVA's conversations about pictures", (("conversations", "image"), ("conversations", "images"))),
     "sharegpt": Format("ShareGPT's conversations", (("conversations",),)),
     "alpaca": Format("Alpaca's instruction, input and output", (("instruction", "output"),)),
-    "aishell": Format("AISHELL", marks=("transcript/aishell_transcript*.txt",), read=corpora.aishell),
-    "magicdata": Format("MagicData", marks=("TRANS.txt", "*/TRANS.txt"), read=corpora.magicdata),
-    "primewords": Format("Primewords", marks=("set*_transcript.json",), read=corpora.primewords),
-    "common-voice": Format("Common Voice, one language", marks=("clips/*.mp3",), read=corpora.common_voice),
+    "aishell": Format("AISHELL", marks=(("transcript/aishell_transcript*.txt", "wav"),), read=corpora.aishell),
+    "magicdata": Format("MagicData", marks=(("TRANS.txt",), ("*/TRANS.txt",)), read=corpora.magicdata),
+    "primewords": Format("Primewords", marks=(("set*_transcript.json", "audio_files"),), read=corpora.primewords),
+    "common-voice": Format("Common Voice, one language", marks=(("*.tsv", "clips"),), read=corpora.common_voice),
     "librispeech": Format(
         "LibriSpeech, or subsets of it",
-        marks=("*.trans.txt", "*/*.trans.txt", "*/*/*.trans.txt", "*/*/*/*.trans.txt"),
+        marks=(("*.trans.txt",), ("*/*.trans.txt",), ("*/*/*.trans.txt",), ("*/*/*/*.trans.txt",)),
         read=corpora.librispeech,
     ),
     "webdataset": Format("WebDataset's tar archives", read=tar_rows),
@@ -126,7 +126,7 @@ def folder_format(folder: Path) -> tuple[Path, str] | None:
     inner = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     for place in (folder, *(inner if len(inner) == 1 else [])):
         for name, kind in FORMATS.items():
-            if any(next(place.glob(mark), None) for mark in kind.marks):
+            if any(all(next(place.glob(mark), None) for mark in marks) for marks in kind.marks):
                 return place, name
     names = ((place, name) for place, _, files in walk(folder) for name in files)
     for place, name in itertools.islice(names, 1000):

@@ -292,6 +292,13 @@ def test_a_cut_off_archive_names_its_sample(world: Any) -> None:
         read(world, "w.tar", language="en")
 
 
+def test_a_folder_of_clips_with_a_table_is_no_common_voice(world: Any) -> None:
+    clip(world, "mine/clips/0.wav")
+    put(world, "mine/metadata.csv", "file_name,text\nclips/0.wav,hello\n")
+    assert told(world, "mine") == "audiofolder"
+    assert len(dialogues(world, "mine", language="en")) == 1
+
+
 def test_a_folder_of_files_is_read_file_by_file(world: Any) -> None:
     put(world, "mix/a.jsonl", json.dumps({"lang": "en", "messages": CHAT}))
     put(world, "mix/b/c.json", json.dumps([{"lang": "de", "instruction": "x", "output": "y"}]))

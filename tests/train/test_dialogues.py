@@ -33,6 +33,21 @@ def prepared(dialogues_artifact, tokenizer, tmp_path):
     return prepare(files(dialogues_artifact), tokenizer, SPEC, 64, tmp_path / "dialogues")
 
 
+def test_media_in_files_and_archives_are_read_when_they_are_needed(tokenizer, tmp_path):
+    picture = picture_bytes("red")
+    (tmp_path / "a.png").write_bytes(picture)
+    (tmp_path / "w.tar").write_bytes(bytes(512) + picture + bytes(512))
+    references = [str(tmp_path / "a.png"), f"{tmp_path / 'w.tar'}:512:{len(picture)}"]
+    messages = [
+        (Message.of("user", ImagePart(Media(path=path))), Message.of("assistant", "red")) for path in references
+    ]
+    made = [Dialogue(path, "en", "picture", pair) for path, pair in zip(references, messages, strict=True)]
+    write_table(tmp_path / "d.parquet", dialogues_to_table(made))
+    prepared = prepare([tmp_path / "d.parquet"], tokenizer, SPEC, 64, tmp_path / "prepared")
+    assert prepared.image.table["bytes"].null_count == 2, "nothing was copied"
+    assert [prepared.image.read(int(row)) for n in range(2) for row in prepared.image.of(n)] == [picture] * 2
+
+
 def test_ids_masks_and_media_lie_ready(prepared, tokenizer):
     assert len(prepared) == 16
     ids, learnt = prepared.piece(6)
