@@ -43,8 +43,9 @@ def validate_data(path: Path, settings: Sequence[str], out: Console, limit: int)
         console.print(f"[red]{count:,}[/] x {escape(problem)}", highlight=False)
     kinds = ", ".join(f"{kind} ({count} files)" if count > 1 else kind for kind, count in found.files.items())
     made = ", ".join(f"{count:,} {task} {language}" for (task, language), count in sorted(found.dialogues.items()))
-    out.print(f"{path}: {kinds or 'no format'}; {found.rows:,} rows, {found.broken:,} broken; {made or 'no dialogue'}",
-              highlight=False, soft_wrap=True)  # fmt: skip
+    passed = f", {found.passed:,} in other languages or too long" if found.passed else ""
+    rows = f"{found.rows:,} rows, {found.broken:,} broken{passed}"
+    out.print(f"{path}: {kinds or 'no format'}; {rows}; {made or 'no dialogue'}", highlight=False, soft_wrap=True)
     return not total
 
 

@@ -43,9 +43,18 @@ def media_of(cell: Any, folder: Path) -> Media:
     if not isinstance(cell, str) or not cell:
         raise DataError("missing media", expected="bytes or the path of a file", got=repr(cell)[:80],
                         fix="give the medium, or take the row out")  # fmt: skip
-    media = Media(path=str((folder / cell.removeprefix("file://")).absolute()))
-    with media.open():
-        return media
+    path = (folder / cell.removeprefix("file://")).absolute()
+    if not _is_file(path):
+        raise DataError("a media file is missing", expected="a file", got=str(path),
+                        fix="correct the path, or name the folder of the media: `media`")  # fmt: skip
+    return Media(path=str(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
 
 
 def base64_media(text: Any) -> Media:

@@ -26,7 +26,7 @@ class Findings:
 
     Attributes:
         faults: the first of them; `problems`: how many there are of each kind.
-        rows: rows read; `broken`: those of them that cannot be used.
+        rows: rows read; `broken`: those of them that cannot be used; `passed`: in other languages, or too long.
         dialogues: by task and language. files: by format.
     """
 
@@ -34,6 +34,7 @@ class Findings:
     problems: Counter[str] = field(default_factory=Counter)
     rows: int = 0
     broken: int = 0
+    passed: int = 0
     dialogues: Counter[tuple[str, str]] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
 
@@ -62,6 +63,7 @@ def examine(source: DataSource, ctx: StageContext, *, limit: int, rows: int | No
                 _examine_file(path, kind, media, build, found, limit, left, bar)
         except CaravanError as error:
             found.note(error, limit)
+        found.passed = build.passed
     return found
 
 
@@ -91,12 +93,13 @@ class _Examiner(formats.Builder):
 
     def __init__(self, source: DataSource, ctx: StageContext, seen: sqlite3.Connection) -> None:
         super().__init__(source, ctx, "validate")
-        self.seen = seen
+        self.seen, self.passed = seen, 0
         self.seen.execute("PRAGMA journal_mode = OFF")
         self.seen.execute("CREATE TABLE ids (mark BLOB PRIMARY KEY, place TEXT) WITHOUT ROWID")
 
     def __call__(self, row: Row) -> list[Item]:
         items = super().__call__(row)
+        self.passed += not items and not row.faults
         identity = row.values.get("id")
         if isinstance(identity, str | int) and identity != "":
             mark = blake2b(str(identity).encode("utf-8", "replace"), digest_size=12).digest()

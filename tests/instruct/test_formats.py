@@ -357,7 +357,7 @@ def test_a_question_is_on_one_side_only(world: Any) -> None:
 FAULTS: list[tuple[Any, list[str]]] = [
     ({"messages": TURNS}, ["image placeholders and image media differ in number"]),
     ({"messages": CHAT, "images": ["red.png"]}, ["image placeholders and image media differ in number"]),
-    ({"messages": TURNS, "images": ["gone.png"]}, ["a media file cannot be read"]),
+    ({"messages": TURNS, "images": ["gone.png"]}, ["a media file is missing"]),
     ({"messages": TURNS, "images": ["broken.png"]}, ["the picture cannot be decoded"]),
     ({"messages": TURNS, "images": ["https://x.org/a.png"]}, ["media elsewhere are not fetched"]),
     ({"messages": [{"role": "user", "content": "<|end|>"}, CHAT[1]]}, ["text contains the special token <|end|>"]),
@@ -374,7 +374,7 @@ FAULTS: list[tuple[Any, list[str]]] = [
     (
         {"messages": [{"role": "judge", "content": "<image>"}, {"role": "gpt", "content": ""}], "images": ["gone.png"],
          "lang": "nonsense"},
-        ["a media file cannot be read", "unknown role", "empty answer", "language unknown"],
+        ["a media file is missing", "unknown role", "empty answer", "language unknown"],
     ),
     (b'{"lang": "en", ', ["not JSON"]),
     (b'"\xff\xfe"', ["not JSON"]),

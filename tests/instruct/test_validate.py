@@ -42,7 +42,7 @@ def test_all_faults_of_all_rows(world: Any) -> None:
     told = {(str(fault.where).split("/")[-1], fault.problem) for fault in found.faults}
     assert told == {
         ("bad.jsonl, line 2, field id", "duplicate id"),
-        ("bad.jsonl, line 3, field image", "a media file cannot be read"),
+        ("bad.jsonl, line 3, field image", "a media file is missing"),
         ("bad.jsonl, line 4, field image", "the picture cannot be decoded"),
         ("bad.jsonl, line 5, field audio", "the clip is cut off"),
         ("bad.jsonl, line 6", "image placeholders and image media differ in number"),
@@ -62,6 +62,16 @@ def test_one_kind_of_fault_does_not_hide_the_others(world: Any) -> None:
     found = examine(DataSource(path="many.jsonl"), world.context(), limit=8)
     assert found.problems == {"language unknown": 50, "turns do not alternate": 1}
     assert [fault.problem for fault in found.faults] == ["language unknown"] * 3 + ["turns do not alternate"]
+
+
+def test_what_a_run_would_pass_over_is_counted(world: Any) -> None:
+    rows = [
+        {"lang": "fr", "conversations": GOOD},
+        {"lang": "en", "conversations": [{"from": "human", "value": "x" * 9}, GOOD[1]]},
+    ]
+    world.lines("more.jsonl", [*rows, {"lang": "en", "conversations": GOOD}])
+    found = examine(DataSource(path="more.jsonl", max_characters=8), world.context(), limit=9)
+    assert (found.rows, found.broken, found.passed, sum(found.dialogues.values())) == (3, 0, 2, 1)
 
 
 def test_a_torn_file_does_not_hide_the_next(world: Any) -> None:
