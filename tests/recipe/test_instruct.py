@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,12 @@ def test_a_whole_source_loads(tmp_path: Path) -> None:
     loaded = load_recipe(tmp_path / "r.yaml").instruct
     assert loaded is not None
     assert loaded.model_validate(loaded.model_dump()) == loaded, "a resolved recipe is read as it was"
+
+
+def test_the_recipes_of_the_docs_load(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/instructions.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "r.yaml").write_text(f"name: x\n{block}", encoding="utf-8")
+        assert load_recipe(tmp_path / "r.yaml").instruct
