@@ -1,11 +1,12 @@
 """Quality filters on labelled text: clean text lost by language, junk found by kind.
 
-    python benchmarks/curate_quality.py CORPUS [--loss 0.015] [--design] [--examples 3] [--out FOLDER]
+    python benchmarks/curate_quality.py CORPUS [--loss 0.01] [--held-out 0.5] [--design] [--examples 3] [--out FOLDER]
 
 CORPUS: a folder of Parquet files with the columns `lang`, `text`, `kind` (clean or junk; others are left out) and `sub`
-(what kind of junk). Every second file is the calibration half: of its clean text come all limits and models, made by
-the commands a user has. The other half is judged. `--design` leaves that half unread: two thirds of the calibration
-half stand for all of it, and the last third is judged, so that filters can be improved without a look at the rest.
+(what kind of junk). Every second file is the calibration half: of it come all limits and models, made by the commands
+that a user has; its junk trains the classifier and nothing else. The other half is judged. `--design` leaves that half
+unread: two thirds of the calibration half stand for all of it, and the last third is judged, so that filters can be
+improved without a look at the rest.
 """
 
 from __future__ import annotations
@@ -28,12 +29,21 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from caravan.curate.language import Identifier, LanguageStep
+from caravan.curate.perplexity import PerplexityStep
+from caravan.curate.quality import QualityStep
 from caravan.curate.rules import RuleStep
 from caravan.curate.steps import Step
-from caravan.recipe.curate import CurateConfig
+from caravan.recipe.curate import CurateConfig, LanguageRule
 
 COLUMNS = ["lang", "text", "kind", "sub"]
+KINDS = ("clean", "junk")
 BATCH = 1000
+NO_PROSE = {
+    "a list of tokens": r'^"?\[[\'"]',
+    "a picture in base64": r"data:image/\w+;base64,",
+    "UTF-8 read as Latin-1": r"Ã[\x{80}-\x{BF}]|Â[°·»]",
+}
 Mask = npt.NDArray[np.bool_]
 
 
@@ -54,7 +64,7 @@ class Judged:
 
 def read(files: Sequence[Path]) -> pa.Table:
     rows = pa.concat_tables([pq.read_table(file, columns=COLUMNS) for file in files])
-    return rows.filter(pc.is_in(rows["kind"], pa.array(["clean", "junk"])))
+    return rows.filter(pc.is_in(rows["kind"], pa.array(KINDS)))
 
 
 def caravan(*arguments: object) -> None:
@@ -62,13 +72,22 @@ def caravan(*arguments: object) -> None:
 
 
 def make_filters(rows: pa.Table, given: argparse.Namespace, work: Path) -> dict[str, Step]:
-    """The filters, from the clean rows of one half."""
-    trusted = work / "trusted.parquet"
-    pq.write_table(rows.filter(pc.equal(rows["kind"], "clean")), trusted)
-    text = (trusted, "--language-column", "lang")
-    caravan("curate", "calibrate", *text, "-o", work / "limits.yaml", "--loss", given.loss)
-    config = CurateConfig.model_validate({"limits": str(work / "limits.yaml")})
-    return {"rules": RuleStep(config)}
+    """The filters, from one half."""
+    for kind in KINDS:
+        pq.write_table(rows.filter(pc.equal(rows["kind"], kind)), work / f"{kind}.parquet")
+    clean, junk = (work / f"{kind}.parquet" for kind in KINDS)
+    text, limits = (clean, "--language-column", "lang"), work / "limits.yaml"
+    models = {name: work / name for name in ("perplexity", "quality")}
+    held_out = ("--held-out", given.held_out)
+    caravan("curate", "calibrate", *text, "-o", limits, "--loss", given.loss)
+    caravan("curate", "train-lm", *text, "-o", models["perplexity"], *held_out)
+    caravan("curate", "train-classifier", *text, "--junk", junk, "-o", models["quality"], *held_out)
+    recipe = {"limits": str(limits), **{name: {"models": str(folder)} for name, folder in models.items()}}
+    config = CurateConfig.model_validate(recipe)
+    assert config.perplexity
+    assert config.quality
+    steps = RuleStep(config), PerplexityStep(config.perplexity), QualityStep(config.quality)
+    return {step.name: step for step in steps}
 
 
 def judge(rows: pa.Table, filters: dict[str, Step]) -> Judged:
@@ -95,10 +114,25 @@ def by_kind(judged: Judged) -> list[dict[str, Any]]:
 
 
 def shares(judged: Judged, chosen: Mask) -> dict[str, float]:
-    """Share of rows that each filter drops, and that all together do."""
+    """Share of rows that each filter drops, and that some together do."""
     names = list(judged.reasons)
-    groups = {**{name: [name] for name in names}, "together": names}
-    return {name: float(judged.dropped(group)[chosen].mean()) for name, group in groups.items()}
+    groups = {**{name: [name] for name in names}, "rules + perplexity": names[:2], "all": names}
+    return {name: float(judged.dropped(group)[chosen].sum() / max(1, chosen.sum())) for name, group in groups.items()}
+
+
+def mislabelled(judged: Judged) -> list[dict[str, Any]]:
+    """Rows that are labelled clean and are no prose in the language that they are labelled with."""
+    clean, texts = judged.where("kind", "clean"), judged.rows["text"]
+    languages = pc.unique(judged.rows["lang"]).to_pylist()
+    stated = judge(judged.rows, {"stated": LanguageStep(Identifier(languages, LanguageRule()))})
+    wrong = {"text in another language": stated.dropped(["stated"])}
+    wrong |= {what: pc.match_substring_regex(texts, pattern).to_numpy() for what, pattern in NO_PROSE.items()}
+    found = []
+    for what, rows in wrong.items():
+        where = sorted(pc.unique(judged.rows["lang"].filter(pa.array(clean & rows))).to_pylist())
+        counts = {"languages": " ".join(where), "texts": int((clean & rows).sum())}
+        found.append({"labelled clean": what, **counts, **shares(judged, clean & rows)})
+    return found
 
 
 def show(title: str, found: list[dict[str, Any]], out: Console) -> None:
@@ -123,7 +157,8 @@ def show_examples(judged: Judged, most: int, out: Console) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--loss", type=float, default=0.015, help="of clean text, by all rules together")
+    parser.add_argument("--loss", type=float, default=0.01, help="of clean text, by all rules together")
+    parser.add_argument("--held-out", type=float, default=0.5, help="share of the half that n-gram models do not learn")
     parser.add_argument("--design", action="store_true")
     parser.add_argument("--examples", type=int, default=0, help="of each language and kind")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
@@ -137,6 +172,7 @@ def main() -> None:
     languages, kinds = by_language(judged), by_kind(judged)
     show("clean text lost", languages, out)
     show("junk found", kinds, out)
+    show("labelled clean, but no prose", mislabelled(judged), out)
     show_examples(judged, given.examples, out)
     (given.out / "curate_quality.json").write_text(json.dumps({"lost": languages, "found": kinds}, indent=2) + "\n")
 

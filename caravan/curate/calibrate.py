@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 from annotated_types import Le
 from pydantic.fields import FieldInfo
@@ -22,21 +21,16 @@ from caravan import __version__
 from caravan.core.errors import DataError
 from caravan.core.files import write_text
 from caravan.core.progress import track
-from caravan.core.stage import StageContext
 from caravan.curate.features import Scale, measure
 from caravan.curate.language import Identifier, LanguageStep
-from caravan.curate.readers import read_documents
-from caravan.curate.rows import BrokenFileError, Damage
 from caravan.curate.rules import COLUMNS, DIRECTIONS, MOST, RULES, bounds, scale
-from caravan.curate.shards import MEGABYTE, Shard, cut_all, files_of
 from caravan.curate.signatures import sign
-from caravan.curate.steps import judge_all
 from caravan.curate.tails import Tails, Values, cross_fitted, joint_probability
+from caravan.curate.trusted import KILOBYTE, read_texts, shards_of
 from caravan.recipe.calibration import Calibration
 from caravan.recipe.curate import CurateConfig, LanguageRule, TextSource
 from caravan.recipe.limits import RuleLimits
 
-KILOBYTE = 1 << 10
 DIGITS = 3
 COLUMNS_AT_ONCE = 5
 GENERAL, BUILT_IN = RuleLimits().model_dump(), CurateConfig()
@@ -98,38 +92,16 @@ def draw(sources: Sequence[TextSource], languages: Sequence[str], most: int) -> 
     Raises:
         DataError: no file matches, or one cannot be read.
     """
-    context = StageContext(out=Path(), inputs={}, base=Path(), seed=0, languages=tuple(languages))
-    size = BUILT_IN.shard_mb * MEGABYTE
-    shards = [piece for source in sources for piece in cut_all(files_of(source, context), size)]
+    shards = shards_of(sources, languages)
     step = LanguageStep(Identifier(languages, LanguageRule()))
     scales = {name: scale(name, BUILT_IN.limits_of(name)) for name in languages}
     samples = {name: Sample(most) for name in languages}
     with track("read", sum(shard.size for shard in shards) // KILOBYTE, "kB") as bar:
         for shard in shards:
-            for language, texts in _texts(shard, step):
-                samples[language].add(texts, scales[language])
+            for language, rows in read_texts(shard, step, languages):
+                samples[language].add(rows["text"], scales[language])
             bar.advance(shard.size // KILOBYTE)
     return samples
-
-
-def _texts(shard: Shard, step: LanguageStep) -> Iterator[tuple[str, pa.Array]]:
-    """Texts of wanted languages with a visible character, by batch and language."""
-    try:
-        for batch in read_documents(shard, Damage(shard.name)):
-            judged = judge_all([step], batch)
-            judged = judged.filter(
-                pc.and_(pc.is_null(judged["reason"]), pc.match_substring_regex(batch["text"], r"\S"))
-            )
-            for language in sorted(pc.unique(judged["language"]).to_pylist()):
-                yield language, judged.filter(pc.equal(judged["language"], language))["text"]
-    except BrokenFileError as error:
-        raise DataError(
-            "the file cannot be read",
-            where=shard.name,
-            expected="whole Parquet, JSON lines, plain text in UTF-8 or a web archive",
-            got=error,
-            fix="repair or remove it",
-        ) from error
 
 
 def _outward(values: Values) -> Values:

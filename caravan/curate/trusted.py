@@ -86,7 +86,9 @@ def gather(
         with contextlib.ExitStack() as stack, track("read", sum(s.size for s in shards) // KILOBYTE, "kB") as bar:
             writers = Writers(stack)
             for shard in shuffled:
-                for language, rows in _read(shard, step, [name for name in languages if _wants(taken[name], config)]):
+                for language, rows in read_texts(
+                    shard, step, [name for name in languages if _wants(taken[name], config)]
+                ):
                     _take(rows, taken[language], config, folder / language, writers)
                 bar.advance(shard.size // KILOBYTE)
         write_json(finished, {language: taken[language].documents for language in languages})
@@ -98,8 +100,12 @@ def _wants(taken: _Taken, config: TrustedText) -> bool:
     return taken.bytes < config.megabytes * 1e6
 
 
-def _read(shard: Shard, step: LanguageStep, wanted: list[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Texts in wanted languages with a letter or digit in them, by batch and language."""
+def read_texts(shard: Shard, step: LanguageStep, wanted: Sequence[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Texts in wanted languages with a letter or digit in them, by batch and language.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     if not wanted or (shard.language and shard.language not in wanted):
         return
     try:
