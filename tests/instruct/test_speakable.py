@@ -71,6 +71,22 @@ def test_length_counts_more_where_a_character_is_a_syllable() -> None:
     assert unspeakable("好" * 133, "zh", 400) is None
 
 
+REFUSALS = {
+    "zh": "作为一个人工智能，我没有感情。", "en": "I'm sorry, but I can't help.", "ru": "К сожалению, я этого не знаю.",
+    "es": "Lo siento, pero no lo sé.", "fr": "Je suis désolé, mais je l'ignore.", "pt": "Desculpe, mas não sei.",
+    "de": "Als KI habe ich keine Gefühle.", "it": "Mi dispiace, ma non lo so.", "nl": "Het spijt me, maar nee.",
+    "pl": "Przykro mi, ale nie wiem.", "ar": "عذرًا، لا يمكنني المساعدة.", "tr": "Bir yapay zeka olarak duygum yok.",
+    "he": "כמודל שפה אין לי רגשות.", "ja": "申し訳ございませんが、わかりません。", "ko": "죄송하지만 모르겠습니다.",
+    "th": "ขออภัย ฉันไม่สามารถช่วยได้", "vi": "Xin lỗi, nhưng tôi không biết.", "id": "Maaf, saya tidak tahu.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_refusal_is_known_in_every_language(language: str) -> None:
+    assert uninformative(REFUSALS[language], "?", language) == "refusal"
+    assert uninformative(QUESTIONS[language], "?", language) is None
+
+
 @pytest.mark.parametrize(
     ("language", "answer", "reason"),
     [
