@@ -238,7 +238,7 @@ def wanted_languages(names: str | None) -> list[str]:
 def calibrate(
     text: Texts,
     output: Annotated[Path, typer.Option("--output", "-o", help="YAML file for `curate.limits` of a recipe")],
-    loss: Annotated[float | None, typer.Option(help="share of the text that all rules may drop; default: 0.01")] = None,
+    loss: Annotated[float | None, typer.Option(help="share of the text that all rules together may drop")] = None,
     text_column: Column = "text",
     language_column: LanguageColumn = None,
     languages: Languages = None,

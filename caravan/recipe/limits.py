@@ -131,7 +131,7 @@ def over_built_in(value: ByLanguage) -> ByLanguage:
 
 @functools.cache
 def built_in_limits() -> ByLanguage:
-    """What `limits.yaml` says; LOG.md tells how it was made."""
+    """What `limits.yaml` says: units of scripts without spaces, and the limits that depend on them."""
     found: ByLanguage = yaml.safe_load(Path(__file__).with_name("limits.yaml").read_text(encoding="utf-8"))
     return found
 
