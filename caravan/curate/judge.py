@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import as_completed as completed
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from caravan.core.errors import DataError
+from caravan.core.errors import DataError, StoreError
 from caravan.core.files import atomic_path
 from caravan.core.progress import track
 from caravan.curate import evaluation_sets
@@ -131,22 +132,31 @@ class Judge:
         schema = self.schema(shard)
         # Read again once and then removed: fast to write rather than small.
         with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, compression="lz4") as writer:
-            good, broken = 0, None
-            try:
-                for batch in self._judged(shard, damage):
-                    good += batch.num_rows
-                    writer.write_batch(batch)
-            except BrokenFileError as error:
-                broken = Broken(shard.name, None, f"{error} (after {good:,} good rows)" if good else str(error))
-            if not good and damage.rows:
-                broken = Broken(
-                    shard.name, None, f"no row can be read; row {damage.listed[0].row}: {damage.listed[0].problem}"
-                )
+            problem = self._fill(writer, shard, damage)
+            broken = Broken(shard.name, None, problem) if problem else None
             if broken and self.config.broken == "fail":
                 raise _unreadable(broken)
             listed = [*damage.listed, *([broken] if broken else [])]
-            writer.add_key_value_metadata({DAMAGE: json.dumps({"rows": damage.rows, "listed": listed})})
+            writer.add_key_value_metadata({DAMAGE: json.dumps([shard.name, damage.rows, listed])})
         return broken
+
+    def _fill(self, writer: pq.ParquetWriter, shard: Shard, damage: Damage) -> str | None:
+        """Write the rows of a shard, judged; returns why the file, or the rest of it, cannot be read."""
+        good = 0
+        try:
+            for batch in self._judged(shard, damage):
+                good += batch.num_rows
+                writer.write_batch(batch)
+        except BrokenFileError as error:
+            return f"{error} ({good:,} good rows)" if good else str(error)
+        except DataError as error:
+            # That a store does not answer says nothing of the file.
+            if self.config.broken == "fail" or isinstance(error, StoreError):
+                raise
+            return f"{error.problem}, but {error.got}"
+        if not good and damage.rows:
+            return f"no row can be read; row {damage.listed[0].row}: {damage.listed[0].problem}"
+        return None
 
     def _judged(self, shard: Shard, damage: Damage) -> Iterator[pa.RecordBatch]:
         if shard.holds_pairs:
@@ -185,14 +195,15 @@ def _unreadable(broken: Broken) -> DataError:
     )
 
 
-def read_damage(files: Iterable[Path]) -> tuple[int, list[Broken]]:
-    """Number of broken rows in all of the files, and those that are listed."""
-    rows, listed = 0, []
+def read_damage(files: Iterable[Path]) -> tuple[Counter[str], list[Broken]]:
+    """Number of broken rows of each file of input that has some, and those that are listed."""
+    rows: Counter[str] = Counter()
+    listed: list[Broken] = []
     for file in files:
-        damage = json.loads(pq.read_metadata(file).metadata[DAMAGE])
-        rows += damage["rows"]
-        listed += [Broken(*entry) for entry in damage["listed"]]
-    return rows, listed
+        name, many, entries = json.loads(pq.read_metadata(file).metadata[DAMAGE])
+        rows[name] += many
+        listed += [Broken(*entry) for entry in entries]
+    return +rows, listed
 
 
 def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple[str, ...], folder: Path) -> None:

@@ -52,12 +52,14 @@ class LangId:
         languages: candidates; those that the model does not know are passed over.
 
     Attributes:
+        known: all languages of the model.
         labels: of the candidates [C].
     """
 
     def __init__(self, languages: Iterable[str]) -> None:
         model = LanguageIdentifier.from_model_file(MODEL_FILE)
-        model.set_languages(set(languages) & set(model.labels))
+        self.known = frozenset(model.labels)
+        model.set_languages(set(languages) & self.known)
         self.labels: tuple[str, ...] = tuple(model.labels)
         self._column_of = np.array([self.labels.index(name) for name in model.nb_classes])
         self._weights_FC, self._prior_C = np.asarray(model.nb_ptc, np.float32), np.asarray(model.nb_pc, np.float32)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from caravan.core.errors import MissingDependencyError
+from caravan.core.errors import MissingDependencyError, RecipeError
 from caravan.curate.fasttext import FastText, Floats
 from caravan.curate.langid import LangId
 from caravan.curate.steps import Verdict, verdict_of
@@ -42,12 +42,25 @@ def model_file() -> Path:
     return Path(folders[0]) / "resources" / "lid.176.ftz"
 
 
+def _unknown(languages: list[str], known: list[str]) -> RecipeError:
+    return RecipeError(
+        f"a language that cannot be identified: {', '.join(languages)}",
+        where="field languages",
+        expected=f"codes of ISO 639-1, or 639-3 where there is none: {' '.join(sorted(set(known) - {UNKNOWN}))}",
+        got=", ".join(languages),
+        fix="correct the code (Norwegian is no or nn), or leave the language out",
+    )
+
+
 class Identifier:
     """Language and probability of texts.
 
     Args:
         wanted: languages of the run.
         rule: how the answer is found; with `restrict` only wanted languages are answered.
+
+    Raises:
+        RecipeError: a wanted language that neither identifier knows.
     """
 
     def __init__(self, wanted: Sequence[str], rule: LanguageRule) -> None:
@@ -57,6 +70,10 @@ class Identifier:
         more = [label for label in self._langid.labels if label not in self._fasttext.labels]
         self._labels = np.array([*self._fasttext.labels, *more, UNKNOWN])
         self._voters = [self._labels.tolist().index(label) for label in self._langid.labels]
+        if unknown := self.wanted - set(self._labels.tolist()):
+            raise _unknown(sorted(unknown), self._labels.tolist())
+        alone = self.wanted - self._langid.known
+        self._alone = np.isin(self._labels, list(alone))
         self._needed = np.where(np.isin(self._labels, list(LOOK_ALIKE)), SURE_OF_LOOK_ALIKE, SURE)
         self._answered = np.isin(self._labels, list(wanted)) | (not rule.restrict)
 
@@ -69,7 +86,8 @@ class Identifier:
         scores = self._scores(texts)
         best = scores.argmax(1)
         short = pc.utf8_length(texts).to_numpy(zero_copy_only=False) <= self.rule.short
-        doubtful = short | (scores[np.arange(len(best)), best] < self._needed[best])
+        # What the second identifier has never heard of it would vote away.
+        doubtful = ~self._alone[best] & (short | (scores[np.arange(len(best)), best] < self._needed[best]))
         starts = pc.utf8_slice_codeunits(texts.filter(pa.array(doubtful)), 0, VOTED_ON).to_pylist()
         # The mean of both identifiers' probabilities.
         scores[doubtful] /= 2

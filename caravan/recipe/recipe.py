@@ -27,7 +27,7 @@ class Recipe(Section):
     seed: int = Field(7, ge=0, description="seed of everything random")
     data: str = Field(".", description="folder to which the data paths of this recipe are relative")
     output: str | None = Field(None, description="run folder; default: runs/NAME")
-    languages: list[str] = Field(list(LANGUAGES), min_length=1, description="languages of the run, ISO 639-1")
+    languages: list[str] = Field(list(LANGUAGES), min_length=1, description="languages of the run, ISO 639-1, or 639-3")
     inputs: dict[str, str] = Field({}, description="finished artifacts to read, by kind: {model: runs/other/sft}")
 
     curate: CurateConfig | None = Field(None, description="raw text to a corpus")

@@ -129,7 +129,7 @@ def test_the_page_holds_everything_itself(corpus: Path) -> None:
 
 def test_the_same_corpus_gives_the_same_page(corpus: Path) -> None:
     names = [entry["step"] for entry in read_json(corpus / "report.json")["documents"]["stages"]][1:]
-    again = summarise(corpus, names, ["en", "de", "zh", "th"], 1, [])
+    again = summarise(corpus, names, ["en", "de", "zh", "th"], {"a": 1}, [])
     first, second = (page(again, ["en", "de"], []) for _ in range(2))
     assert first == second
     assert again["documents"] == read_json(corpus / "report.json")["documents"]
@@ -140,7 +140,7 @@ def test_perplexity_before_and_after_is_shown_where_it_was_measured(tmp_path: Pa
     write_parquet(tmp_path / "kept" / "en" / "0.parquet", **kept)
     gone = {"step": ["perplexity"], "reason": ["high perplexity"], "value": [3200.0], "perplexity": [3200.0]}
     write_parquet(tmp_path / "rejected" / "0.parquet", id=["c"], text=["x"], language=["en"], **gone)
-    report = summarise(tmp_path, STEPS, ["en"], 0, [])
+    report = summarise(tmp_path, STEPS, ["en"], {}, [])
     assert report["perplexity"]["en"]["read"] == {"documents": 2, "5 %": 98.7, "50 %": 98.7, "95 %": 3158.4}
     assert report["perplexity"]["en"]["kept"]["95 %"] == 98.7
     text = page(report, ["en"], [])
@@ -150,7 +150,7 @@ def test_perplexity_before_and_after_is_shown_where_it_was_measured(tmp_path: Pa
 
 
 def test_an_empty_corpus_and_a_broken_file_alone_have_a_page(tmp_path: Path) -> None:
-    report = summarise(tmp_path, STEPS, ["en"], 0, [])
+    report = summarise(tmp_path, STEPS, ["en"], {}, [])
     assert report["documents"]["read"] == report["pairs"]["read"] == 0
     text = page(report, ["en"], [Broken("bad.jsonl", None, "binary data")])
     assert Page(text).loads_nothing
