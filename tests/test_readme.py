@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup as Group
+from typer.main import get_command
 
 from caravan.__main__ import app
 from caravan.recipe.load import load_recipe
@@ -40,9 +42,13 @@ def test_every_command_is_one_that_exists(command: list[str]) -> None:
         assert command[1].startswith("http://127.0.0.1:8080/v1/")
         return
     assert command[0] == "caravan"
-    known = {(each.name or each.callback.__name__) for each in app.registered_commands if each.callback}
-    assert command[1] in known
-    for word in command[2:]:
+    verb, words = get_command(app), command[1:]
+    while isinstance(verb, Group):
+        assert words[0] in verb.commands
+        verb, words = verb.commands[words[0]], words[1:]
+    flags = {flag for each in verb.params for flag in each.opts}
+    assert {word for word in words if word.startswith("-")} <= flags
+    for word in words:
         if word.startswith("recipes/"):
             assert load_recipe(ROOT / word, [each for each in command if "=" in each])
 

@@ -19,7 +19,6 @@ def new_figure(width: float, height: float) -> Figure:
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.fonttype"] = "none"
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -35,7 +34,8 @@ def strip(axes: Any, words: str = "") -> None:
 
 
 def svg(figure: Figure, words: str = "") -> str:
-    """The drawing alone, without XML header; ids from a fixed salt, so that the same figures give the same file.
+    """The drawing alone, without XML header; text stays text; ids from a fixed salt, so
+    that the same figures give the same file.
 
     Args:
         words: what it shows, for those who hear the page.
@@ -43,7 +43,7 @@ def svg(figure: Figure, words: str = "") -> str:
     import matplotlib
 
     drawing = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "caravan"}):
+    with matplotlib.rc_context({"svg.hashsalt": "caravan", "svg.fonttype": "none"}):
         figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = drawing.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 from caravan.core.files import write_text
+from caravan.pages.plots import new_figure, svg
 
 JOURNAL = "train.jsonl"
 PAGE = "train.html"
@@ -42,13 +42,8 @@ def rewind_journal(file: Path, step: int) -> None:
 
 def write_page(file: Path, title: str, lines: list[dict[str, Any]], facts: dict[str, Any]) -> None:
     """One self-contained page: facts of the run, and its curves over the steps, spikes in red."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
     shown = [(key, name) for key, name in CURVES.items() if any(line.get(key) for line in lines)]
-    figure = Figure(figsize=(9, 2.3 * len(shown)), layout="constrained")
+    figure = new_figure(9, 2.3 * len(shown))
     spikes = [line["step"] for line in lines if line.get("spike")]
     for place, (key, name) in enumerate(shown):
         axes = figure.add_subplot(len(shown), 1, place + 1)
@@ -59,14 +54,11 @@ def write_page(file: Path, title: str, lines: list[dict[str, Any]], facts: dict[
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
     figure.axes[-1].set_xlabel("step")
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg", metadata={"Date": None})
-    svg = drawing.getvalue()
     rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
     write_text(
         file,
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
         "<style>body{font-family:sans-serif;max-width:60em;margin:2em auto}th{text-align:left;padding-right:2em}"
         f"svg{{max-width:100%;height:auto}}</style><h1>{html.escape(title)}</h1><table>{rows}</table>"
-        f"{svg[svg.index('<svg') :]}</html>\n",
+        f"{svg(figure, 'curves of the run')}</html>\n",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from caravan.core.files import write_json, write_text
+from caravan.pages.plots import new_figure, svg
 from caravan.train.text_rows import Language, Source
 
 FACTS, PAGE = "positions.json", "positions.html"
@@ -59,12 +59,7 @@ def loss_by_position(model: Any, texts: Sequence[torch.Tensor]) -> list[float]:
 def write_report(out: Path, length: int, curves: Mapping[str, Sequence[float]]) -> None:
     """`positions.json` and `positions.html`: a curve for each state of the model."""
     write_json(out / FACTS, {"length": length, "loss": dict(curves)})
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = new_figure(9, 4)
     axes = figure.add_subplot()
     for name, losses in curves.items():
         middles = (np.arange(len(losses)) + 0.5) * length / BINS
@@ -72,11 +67,8 @@ def write_report(out: Path, length: int, curves: Mapping[str, Sequence[float]]) 
     axes.set_xlabel("position")
     axes.set_ylabel("loss (nats a token)")
     axes.legend()
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg", metadata={"Date": None})
-    svg = drawing.getvalue()
     write_text(
         out / PAGE,
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>loss against position</title>"
-        f"<h1>Loss against position</h1>{svg[svg.index('<svg') :]}</html>\n",
+        f"<h1>Loss against position</h1>{svg(figure, 'loss against position')}</html>\n",
     )

@@ -130,13 +130,13 @@ def test_text_is_drawn_from_any_files_in_languages_stated_or_identified(tmp_path
     write_jsonl(tmp_path / "mixed.jsonl", [*english, *mandarin, "", "   "])
     write_jsonl(tmp_path / "zh.jsonl", [*mandarin, english[0]])
     sources = [TextSource(path=f"{tmp_path}/mixed.jsonl"), TextSource(path=f"{tmp_path}/{{language}}.jsonl")]
-    samples = draw(sources, ["en", "zh", "xx"], 100)
+    samples = draw(sources, ["en", "zh", "fi"], 100)
     alone = sampled({"en": english, "zh": mandarin})
     for language, sample in alone.items():
         np.testing.assert_array_equal(samples[language].measured, sample.measured)
     with pytest.raises(DataError, match="too little text") as error:
         propose_all(samples, CONFIG)
-    assert error.value.got == "en 20, zh 20, xx 0"
+    assert error.value.got == "en 20, zh 20, fi 0"
     (tmp_path / "a.parquet").write_bytes(b"no Parquet at all")
     with pytest.raises(DataError, match="cannot be read") as error:
         draw([TextSource(path=f"{tmp_path}/a.parquet")], ["en"], 100)

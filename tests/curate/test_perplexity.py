@@ -174,7 +174,7 @@ def test_curation_writes_the_figures_and_notes_languages_without_a_model(
     assert gone["value"] == pytest.approx(gone["perplexity"])
     assert counts["rejected"] == {"perplexity: high perplexity": 1}
     report = read_json(tmp_path / "out" / "report.json")
-    assert report["notes"] == ["no n-gram model for zh: 1 documents passed without"]
+    assert "no n-gram model for zh: 1 documents passed without" in report["notes"]
     assert sum(entry["documents"] for entry in report["buckets"]) == 5
     assert "no n-gram model for zh" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 

@@ -81,7 +81,7 @@ def test_curation_writes_the_figure_and_notes_languages_without_a_classifier(
     assert gone["value"] == pytest.approx(gone["quality"])
     assert counts["rejected"] == {"quality: low quality": 1}
     report = read_json(tmp_path / "out" / "report.json")
-    assert report["notes"] == ["no classifier for zh: 1 documents passed without"]
+    assert "no classifier for zh: 1 documents passed without" in report["notes"]
     (row,) = report["quality"]
     assert (row["language"], row["read"], row["kept"]) == ("en", 6, 5)
     own = [each["quality"] for each in kept if each["quality"]]

@@ -92,7 +92,7 @@ def test_a_side_may_come_so_often_with_other_texts(tmp_path: Path) -> None:
     ]
     assert found["de-en Art 2 type"] == ("repeated side", 3.0)
     assert found["de-en Tee cuppa"] == ("repeated side", 3.0)
-    assert found["de-en Art 0 type"] == ("exact copy", None)
+    assert found["de-en Art 0 type"] == ("exact copy", 1.0)
     (tmp_path / "any").mkdir()
     free = settled(tmp_path / "any", ("de-en", pairs), max_repeats=None)
     assert {reason for reason, _ in free.values()} == {None, "exact copy"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -47,7 +48,7 @@ PIECES = {90: [3, 4, 5], 91: [7], **{index: [index - 90, 60] for index in range(
 
 def saved(config: Any, folder: Path, **options: Any) -> Any:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
     model.save_pretrained(folder, **options)
     return model.eval()
 
@@ -105,7 +106,7 @@ def test_other_starts_and_noise(start: Any, noise: float, tmp_path: Path) -> Non
 
 def test_shards_and_half_precision_stay(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(FAMILIES["llama"]).to(torch.bfloat16)
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(FAMILIES["llama"])).to(torch.bfloat16)
     model.save_pretrained(tmp_path / "before", max_shard_size="8KB")
     grow(tmp_path / "before", tmp_path / "after", ROWS, NewRows(PIECES, OLD))
     names = [{file.name for file in (tmp_path / each).glob("*.safetensors")} for each in ("before", "after")]
