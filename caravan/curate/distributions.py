@@ -1,6 +1,6 @@
 """How a figure of documents, such as their length, is spread: before curation and after, without holding the documents.
 
-Figures are counted by eighths of an octave, so that memory stays flat and the work can be divided in any way; quantiles
+Figures are counted by eighths of an octave, so that none is held and the work can be divided in any way; quantiles
 are exact to half of that, 4.4 %.
 """
 
