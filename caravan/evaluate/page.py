@@ -13,9 +13,34 @@ _STYLE = """
   border-radius: .3rem; background: #fff; }
 """
 
+_CARDS = """{% macro cards(turns) %}
+<div class="turns">
+{% for turn in turns %}
+<div class="turn" lang="{{ turn.language }}">
+<p class="quiet" lang="en">{{ turn.task }} · {{ turn.language }}{{ " · " + turn.group if turn.group else "" }}</p>
+{% for part in turn.parts %}
+{% if part.type == "text" %}
+<p dir="auto"><b lang="en" class="quiet">{{ part.role }}</b> {{ part.text }}</p>
+{% elif part.type == "audio" %}
+<audio controls preload="metadata" src="{{ part.uri }}"></audio>
+{% else %}
+<img alt="the picture that is asked about" src="{{ part.uri }}">
+{% endif %}
+{% endfor %}
+<p dir="auto" class="{{ {true: 'good', false: 'bad'}[turn.right] }}">{{ {true: "✓", false: "✗"}[turn.right] }}
+{{ turn.answer or "(nothing)" }}</p>
+{% if turn.right == false %}<p dir="auto" class="quiet">expected: {{ turn.expected }}</p>{% endif %}
+{% if turn.int4 != turn.answer %}<p dir="auto" class="quiet">int4: {{ turn.int4 or "(nothing)" }}</p>{% endif %}
+</div>
+{% endfor %}
+</div>
+{% endmacro %}
+"""
+
 PAGE = framed(
     "Caravan: held-out quality",
-    """<h1>Held-out quality</h1>
+    _CARDS
+    + """<h1>Held-out quality</h1>
 <p>{{ rows }} questions, none of them seen in training. {{ rule }}</p>
 <div class="scroll"><table id="results">
 <tr><th>measured</th><th class="number">value</th><th class="number">at least</th><th class="number">items</th>
@@ -73,27 +98,31 @@ style="background: color-mix(in srgb, var(--good) {{ share | round | int }}%, tr
 </table></div>
 {% endfor %}
 
-<h2>Sample turns</h2>
-<div class="turns">
-{% for turn in turns %}
-<div class="turn" lang="{{ turn.language }}">
-<p class="quiet" lang="en">{{ turn.task }} · {{ turn.language }}{{ " · " + turn.group if turn.group else "" }}</p>
-{% for part in turn.parts %}
-{% if part.type == "text" %}
-<p dir="auto"><b lang="en" class="quiet">{{ part.role }}</b> {{ part.text }}</p>
-{% elif part.type == "audio" %}
-<audio controls preload="metadata" src="{{ part.uri }}"></audio>
-{% else %}
-<img alt="the picture that is asked about" src="{{ part.uri }}">
+{% if probes is defined %}
+<h2>Probes</h2>
+<p>What the senses do with what no test holds. <i>Before</i>: exact answers to the rows that a probe was made of.
+<i>Unchanged</i>: the same answer as before. <i>Own language</i>: where that can be told.</p>
+<div class="scroll"><table id="probes">
+<tr><th>probe</th><th class="number">items</th><th class="number">exact</th><th class="number">before</th>
+<th class="number">unchanged</th><th class="number">no words</th><th class="number">refusals</th>
+<th class="number">run away</th><th class="number">own language</th><th class="number">errors</th></tr>
+{% for line in probes.means %}
+<tr><td>{{ line.probe }}</td><td class="number">{{ line.rows }}</td>
+{% for name in ("right", "before", "unchanged", "wordless", "refusing", "running_away", "own_language", "error_rate") %}
+<td class="number">{{ line[name] | percent }}</td>
+{% endfor %}
+</tr>
+{% endfor %}
+</table></div>
+<p>{{ probes.guard.running_away }} of {{ probes.guard.answers }} answers run away; the decoding guard ends
+{{ probes.guard.ended }} of them, in {{ probes.guard.characters_guarded }} characters instead of
+{{ probes.guard.characters }}.</p>
+{{ plots.probes | safe }}
+{{ cards(probe_turns) }}
 {% endif %}
-{% endfor %}
-<p dir="auto" class="{{ 'good' if turn.right else 'bad' }}">{{ "✓" if turn.right else "✗" }}
-{{ turn.answer or "(nothing)" }}</p>
-{% if not turn.right %}<p dir="auto" class="quiet">expected: {{ turn.expected }}</p>{% endif %}
-{% if turn.int4 != turn.answer %}<p dir="auto" class="quiet">int4: {{ turn.int4 or "(nothing)" }}</p>{% endif %}
-</div>
-{% endfor %}
-</div>
+
+<h2>Sample turns</h2>
+{{ cards(turns) }}
 """,
     _STYLE,
 )
@@ -136,4 +165,20 @@ MARKDOWN = """# Held-out quality
 | {{ task.task }} | {{ task.wrong }} | {{ task.rows }} | {{ task.other_item }} | {{ task.other_language }} \
 | {{ task.other_words }} |
 {% endfor %}
+{% if probes is defined %}
+
+## Probes
+
+| probe | items | exact | before | unchanged | no words | refusals | run away | own language | errors |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+{% for line in probes.means %}
+| {{ line.probe }} | {{ line.rows }} | {{ line.right | percent }} | {{ line.before | percent }} \
+| {{ line.unchanged | percent }} | {{ line.wordless | percent }} | {{ line.refusing | percent }} \
+| {{ line.running_away | percent }} | {{ line.own_language | percent }} | {{ line.error_rate | percent }} |
+{% endfor %}
+
+{{ probes.guard.running_away }} of {{ probes.guard.answers }} answers run away; the decoding guard ends \
+{{ probes.guard.ended }} of them, in {{ probes.guard.characters_guarded }} characters instead of \
+{{ probes.guard.characters }}.
+{% endif %}
 """

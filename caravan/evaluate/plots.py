@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from caravan.evaluate.behaviour import Behaviour
 from caravan.evaluate.metrics import BY_CHARACTER, Score
 from caravan.pages.plots import BAR, INK, new_figure, strip, svg
 
@@ -12,6 +13,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDE, ROW = 9.0, 1.35
+# What is drawn of each probe, and in words.
+HEADLINES: Mapping[str, tuple[str, str]] = {
+    "silence": ("wordless", "answers without words, more is better"),
+    "noise": ("wordless", "answers without words, more is better"),
+    "music": ("wordless", "answers without words, more is better"),
+    "other clip": ("unchanged", "answers as to the first clip, less is better"),
+    "transcript": ("error_rate", "errors, less is better"),
+    "asked in another language": ("error_rate", "errors, less is better"),
+    "code-switched": ("error_rate", "errors, less is better"),
+    "blank picture": ("right", "right answers without seeing: what can be guessed"),
+    "other picture": ("unchanged", "answers as to the first picture, less is better"),
+}
 
 
 def accuracy_plot(scores: Sequence[Score], languages: Sequence[str]) -> str:
@@ -30,16 +43,40 @@ def accuracy_plot(scores: Sequence[Score], languages: Sequence[str]) -> str:
 
 
 def error_plot(scores: Sequence[Score], languages: Sequence[str]) -> str:
-    """Error rates of transcripts in each language; empty where nothing was transcribed."""
-    values = {score.language: score.error_rate for score in scores if score.error_rate is not None}
-    if not values:
+    """Error rates of transcripts in each language, a panel for each held-out group; empty where there are none."""
+    panels: dict[str, dict[str, float]] = {}
+    for score in scores:
+        if score.error_rate is not None:
+            panels.setdefault(score.group, {})[score.language] = score.error_rate
+    if not panels:
         return ""
-    figure = _figure(1)
-    axes = figure.add_subplot()
-    heard = [language for language in languages if language in values]
-    _bars(axes, [values[language] for language in heard], heard)
-    axes.set_ylim(0, max(0.1, *(1.15 * value for value in values.values() if value is not None)))
-    strip(axes, f"errors in transcripts: words ({', '.join(BY_CHARACTER)}: characters), less is better")
+    figure = _figure(len(panels))
+    for place, (group, values) in enumerate(sorted(panels.items())):
+        axes = figure.add_subplot(len(panels), 1, place + 1)
+        heard = [language for language in languages if language in values]
+        _bars(axes, [values[language] for language in heard], heard)
+        axes.set_ylim(0, max(0.1, *(1.15 * value for value in values.values())))
+        words = f"errors in transcripts: words ({', '.join(BY_CHARACTER)}: characters), less is better"
+        strip(axes, f"{words}; {group}" if group else words)
+    return svg(figure)
+
+
+def probes_plot(found: Sequence[Behaviour], languages: Sequence[str]) -> str:
+    """The figure that tells most of each probe, in each language; empty without probes."""
+    panels: dict[str, dict[str, float | None]] = {}
+    for one in found:
+        if one.probe in HEADLINES:
+            panels.setdefault(one.probe, {})[one.language] = getattr(one, HEADLINES[one.probe][0])
+    if not panels:
+        return ""
+    figure = _figure(len(panels))
+    for place, (probe, values) in enumerate(panels.items()):
+        axes = figure.add_subplot(len(panels), 1, place + 1)
+        heard = [language for language in languages if language in values]
+        _bars(axes, [values[language] for language in heard], heard)
+        axes.set_ylim(0, 1.12 * max(1.0, *(value or 0.0 for value in values.values())))
+        axes.set_yticks([0, 0.5, 1])
+        strip(axes, f"{probe}: {HEADLINES[probe][1]}")
     return svg(figure)
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from caravan.core.files import write_json, write_text
 from caravan.evaluate import plots
+from caravan.evaluate.behaviour import GUARDED, WRITTEN_DOWN, Behaviour, behaviours, guard_figures, means
 from caravan.evaluate.metrics import FP32, Score, confusion_matrices, failures, reached, scores, table
 from caravan.evaluate.page import MARKDOWN, PAGE
+from caravan.evaluate.probes import Probed
 from caravan.evaluate.rows import Row
-from caravan.evaluate.turns import choose_turns, shown
+from caravan.evaluate.turns import choose_probes, choose_turns, shown
 from caravan.pages.style import environment
 from caravan.recipe.evaluate import EvaluateConfig
 from caravan.records import LANGUAGES
@@ -48,12 +50,26 @@ def build_report(
     }
 
 
+def probes_report(
+    rows: Sequence[Row], probed: Sequence[Probed], answers: Answers, languages: Sequence[str]
+) -> dict[str, Any]:
+    """Figures of the probes, by probe and language, and what the decoding guard does."""
+    fp32, guarded = answers[FP32], answers.get(GUARDED, {})
+    found = behaviours(rows, probed, fp32, languages)
+    return {
+        "figures": [asdict(one) for one in found],
+        "means": means(found),
+        "guard": guard_figures([*rows, *(one.row for one in probed)], fp32, guarded),
+    }
+
+
 def write_report(
     out: Path,
     report: Mapping[str, Any],
     config: EvaluateConfig,
     rows: Sequence[Row],
     answers: Answers,
+    probed: Sequence[Probed] = (),
     *,
     seed: int,
 ) -> None:
@@ -62,17 +78,28 @@ def write_report(
     asked = {score.language for score in measured}
     languages = sorted(asked, key=lambda code: LANGUAGES.index(code) if code in LANGUAGES else len(LANGUAGES))
     turns = [shown(row, answers) for row in choose_turns(rows, answers[FP32], config.turns, seed)]
-    facts = {**report, "turns": turns, "reached": reached}
+    shown_probes = choose_probes(probed, config.probes.turns if config.probes else 0, seed)
+    probe_turns = [_shown_probe(one, answers) for one in shown_probes]
+    facts = {**report, "turns": turns, "probe_turns": probe_turns, "reached": reached}
     drawings = {
         "accuracy": plots.accuracy_plot(measured, languages),
         "errors": plots.error_plot(measured, languages),
         "bits": plots.bits_plot(report["bits_per_byte"]),
+        "probes": plots.probes_plot(
+            [Behaviour(**one) for one in report.get("probes", {}).get("figures", [])], languages
+        ),
     }
     write_json(out / "report.json", report)
     for name, template in (("report.md", MARKDOWN), ("report.html", PAGE)):
         reader = environment(html=name.endswith("html"))
         reader.filters["mark"] = mark
         write_text(out / name, reader.from_string(template).render(facts, plots=drawings))
+
+
+def _shown_probe(one: Probed, answers: Answers) -> dict[str, Any]:
+    """What the page needs of a probe; only of transcripts it is known what would be right."""
+    judged = {} if one.probe in WRITTEN_DOWN else {"right": None}
+    return shown(one.row, answers) | {"task": one.probe} | judged
 
 
 def mark(line: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from caravan.core.artifact import Artifact
 from caravan.core.errors import CaravanError
@@ -30,29 +30,38 @@ def run(config: EvaluateConfig, ctx: StageContext) -> dict[str, Any]:
         ModelError, ServeError, ExportError: the model, its export or its server does not work.
     """
     from caravan.evaluate.predictions import Predictions
-    from caravan.evaluate.report import build_report, write_report
+    from caravan.evaluate.probes import probe_rows
+    from caravan.evaluate.report import build_report, probes_report, write_report
     from caravan.evaluate.rows import first_of_each_cell, heldout_rows
 
     rows = heldout_rows(ctx.need("dialogues").path, limit=config.limit, seed=ctx.seed, tasks=config.tasks)
+    probed = probe_rows(config.probes, rows, ctx.seed) if config.probes else []
     predictions = Predictions(ctx.out / JOURNAL)
-    _ask_torch(config, ctx, rows, predictions)
+    _ask_torch(config, ctx, rows, [one.row for one in probed], predictions)
     if "gguf" in ctx.inputs:
         compared = first_of_each_cell(rows, config.int4_limit)
         _ask_export(config, ctx.inputs["gguf"], compared, predictions)
     report = build_report(config, rows, predictions.answers, read_json(ctx.out / BITS))
-    write_report(ctx.out, report, config, rows, predictions.answers, seed=ctx.seed)
+    if config.probes:
+        report["probes"] = probes_report(rows, probed, predictions.answers, ctx.languages)
+    write_report(ctx.out, report, config, rows, predictions.answers, probed, seed=ctx.seed)
     return {"rows": len(rows), "bits_per_byte": report["bits_per_byte_mean"], "table": report["table"]}
 
 
-def _ask_torch(config: EvaluateConfig, ctx: StageContext, rows: list[Any], predictions: Any) -> None:
-    """Answers in fp32, and bits per byte, as far as they are not there yet."""
+def _ask_torch(config: EvaluateConfig, ctx: StageContext, rows: list[Any], probes: list[Any], predictions: Any) -> None:
+    """Answers in fp32, to the test and the probes, and bits per byte, as far as they are not there yet."""
+    from caravan.evaluate.behaviour import GUARDED, running_away
     from caravan.evaluate.metrics import FP32
 
+    def away() -> list[Any]:
+        return running_away(rows + probes, predictions.of(FP32)) if config.probes else []
+
     bits = ctx.out / BITS
-    if not predictions.missing(FP32, rows) and bits.exists():
+    if bits.exists() and not predictions.missing(FP32, rows + probes) and not predictions.missing(GUARDED, away()):
         return
     from caravan.evaluate.answers import torch_answers
     from caravan.evaluate.bits import measure
+    from caravan.evaluate.guard import Guarded, without_loop
     from caravan.models.load import load_model
 
     model, tokenizer = load_model(ctx.need("model").path)
@@ -61,6 +70,11 @@ def _ask_torch(config: EvaluateConfig, ctx: StageContext, rows: list[Any], predi
         given = {"most_bytes": config.heldout_bytes, "length": config.length}
         write_json(bits, measure(model, tokenizer, heldout, ctx.languages, **given) if heldout else {})
     predictions.fill(FP32, rows, torch_answers(model, tokenizer, config.max_new_tokens), config.batch)
+    if config.probes:
+        longest = config.probes.max_new_tokens
+        predictions.fill(FP32, probes, torch_answers(model, tokenizer, longest), config.batch)
+        guarded = without_loop(torch_answers(cast(Any, Guarded(model)), tokenizer, longest))
+        predictions.fill(GUARDED, away(), guarded, config.batch)
 
 
 def _ask_export(config: EvaluateConfig, gguf: Artifact, rows: list[Any], predictions: Any) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from caravan.core.files import sha256_obj
 from caravan.evaluate.metrics import FP32, INT4, right
+from caravan.evaluate.probes import Probed
 from caravan.evaluate.rows import Row
 from caravan.records import AudioPart, ImagePart, TextPart
 
@@ -43,6 +45,15 @@ def choose_turns(rows: Sequence[Row], answers: Mapping[str, str], most: int, see
             if pile and len(chosen) < most:
                 chosen.append(pile.pop(0))
     return sorted(chosen, key=lambda row: (row.task, not right(answers[row.id], row), row.language))
+
+
+def choose_probes(probed: Sequence[Probed], most: int, seed: int) -> list[Probed]:
+    """Up to `most` rows of probes, in turn from each probe, spread over the languages by a hash."""
+    piles: dict[str, list[Probed]] = {one.probe: [] for one in probed}
+    for one in sorted(probed, key=lambda one: sha256_obj([seed, "turn", one.row.id])):
+        piles[one.probe].append(one)
+    layers = zip_longest(*piles.values())
+    return [one for layer in layers for one in layer if one is not None][:most]
 
 
 def shown(row: Row, answers: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

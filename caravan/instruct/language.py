@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from caravan.core.errors import MissingDependencyError
 from caravan.instruct.rows import Row
 from caravan.records import LANGUAGES
+from caravan.text.languages import identify
 
 DETECT = "detect"
 COLUMNS = ("lang", "language", "locale")
@@ -55,12 +55,3 @@ class Languages:
                 fix="give `language`: a code for all rows, the name of a column, or `detect`",
             )
         return language
-
-
-def identify(text: str) -> str:
-    """The likeliest language of a text, by py3langid, of the 97 that it knows."""
-    try:
-        from py3langid import langid
-    except ImportError as error:
-        raise MissingDependencyError("py3langid", "data", needed_for="telling languages by the text") from error
-    return str(langid.classify(text)[0])

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 from caravan.core.cache import Cache
 from caravan.core.errors import DataError
-from caravan.instruct.language import identify
 from caravan.instruct.rows import Dropped, Item
 from caravan.instruct.translators import Translator, open_translator
 from caravan.recipe.translate import TranslateConfig
 from caravan.records import Dialogue, Part, TextPart
 from caravan.text.instructions import INSTRUCTIONS
+from caravan.text.languages import identify
 
 AT_ONCE = 64
 # Characters for one of English: medians over the articles of the Universal Declaration of Human Rights (LOG.md).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, PositiveInt
 
@@ -39,6 +39,21 @@ TARGETS = [
 ]
 
 
+Probe = Literal[
+    "silence", "noise", "music", "other clip", "transcript", "asked in another language", "code-switched",
+    "blank picture", "other picture",
+]  # fmt: skip
+
+
+class ProbesConfig(Section):
+    """What the senses do with what no test holds: no speech, other media than asked about, two languages at once."""
+
+    kinds: list[Probe] = Field(list(get_args(Probe)), min_length=1, description="which probes")
+    limit: PositiveInt = Field(4, description="rows of each task, language and held-out group that each probe takes")
+    max_new_tokens: PositiveInt = Field(96, description="longest answer, in tokens: a loop needs room to show")
+    turns: PositiveInt = Field(12, description="probes on the page, with their sound and pictures")
+
+
 class EvaluateConfig(Section):
     """Held-out quality of the model, and of the export where there is one."""
 
@@ -52,4 +67,7 @@ class EvaluateConfig(Section):
     heldout_bytes: PositiveInt = Field(16_000, description="held-out text for each language, for bits per byte")
     length: PositiveInt = Field(256, description="tokens of context for bits per byte")
     turns: PositiveInt = Field(24, description="sample turns on the page")
+    probes: ProbesConfig | None = Field(
+        None, description="how ears and eyes behave at their limits; default: not asked"
+    )
     targets: list[Target] = Field(TARGETS, description="the lines of the last table")

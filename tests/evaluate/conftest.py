@@ -54,7 +54,7 @@ def row() -> Any:
 def save_dialogues(tmp_path: Path) -> Any:
     def save(rows: list[Row], per_file: int = 7) -> Artifact:
         folder = tmp_path / "dialogues"
-        (folder / "test").mkdir(parents=True)
+        (folder / "test").mkdir(parents=True, exist_ok=True)
         for start in range(0, len(rows), per_file):
             table = dialogues_to_table([dialogue_of(row) for row in rows[start : start + per_file]])
             pq.write_table(table, folder / "test" / f"{start:03d}.parquet", row_group_size=3)

@@ -7,9 +7,12 @@ import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from caravan.core.errors import ArtifactError
+from caravan.core.files import read_json
 from caravan.core.stage import StageContext
 from caravan.evaluate import answers, stage
-from caravan.recipe.evaluate import EvaluateConfig
+from caravan.evaluate.guard import Guarded
+from caravan.evaluate.rows import Row
+from caravan.recipe.evaluate import EvaluateConfig, ProbesConfig
 
 
 @pytest.fixture
@@ -24,11 +27,12 @@ def context(
     folder = tmp_path / "model"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    rows = [row(f"{language}{i}", "x", "chat", language, "") for i in range(9) for language in ("en", "de")]
-    inputs = {"model": make_artifact(folder, "model"), "dialogues": save_dialogues(rows)}
+    written = [row(f"{language}{i}", "x", "chat", language, "") for i in range(9) for language in ("en", "de")]
+    model_artifact = make_artifact(folder, "model")
 
-    def make(out: str) -> StageContext:
+    def make(out: str, rows: list[Row] = written) -> StageContext:
         (tmp_path / out).mkdir(exist_ok=True)
+        inputs = {"model": model_artifact, "dialogues": save_dialogues(rows)}
         return StageContext(tmp_path / out, inputs, tmp_path, 3, ("en", "de"), "evaluate")
 
     return make
@@ -71,3 +75,30 @@ def test_without_dialogues_it_says_what_is_missing(context: Any) -> None:
     empty = StageContext(whole.out, {"model": whole.inputs["model"]}, whole.base, 3, ("en",), "evaluate")
     with pytest.raises(ArtifactError, match="no dialogues to read"):
         stage.run(CONFIG, empty)
+
+
+def test_probes_are_asked_once_and_stand_in_the_report(
+    context: Any, row: Any, wav: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = [row(f"{language}{i}", "x", "speech", language, audio=wav) for i in range(2) for language in ("en", "de")]
+    whole = context("out", spoken)
+    config = CONFIG.model_copy(update={"probes": ProbesConfig(limit=1, kinds=["silence", "blank picture"])})
+    monkeypatch.setattr(answers, "torch_answers", scripted)
+    counts = stage.run(config, whole)
+    report = read_json(whole.out / "report.json")
+    assert {(line["probe"], line["rows"]) for line in report["probes"]["means"]} == {("as asked", 4), ("silence", 2)}
+    assert report["probes"]["guard"]["running_away"] == report["probes"]["guard"]["ended"] == 2
+    page = (whole.out / "report.html").read_text()
+    assert 'id="probes"' in page
+    assert "| silence | 2 |" in (whole.out / "report.md").read_text()
+    assert page.count("<audio") >= 2
+    monkeypatch.setattr("caravan.models.load.load_model", None)
+    assert stage.run(config, whole) == counts
+
+
+def scripted(model: Any, tokenizer: Any, longest: int) -> Any:
+    """Answers rightly where there is a clip of the test; to silence it says the same thing over and over."""
+    guarded = isinstance(model, Guarded)
+    return lambda rows: [
+        ("no" if guarded else "no " * 20) if row.id.endswith("silence") else row.reference for row in rows
+    ]
