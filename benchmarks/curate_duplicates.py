@@ -1,6 +1,6 @@
 """Deduplication: recall and precision by true Jaccard similarity, and what a document costs as documents grow.
 
-    python benchmarks/curate_duplicates.py CORPUS [--copies 1 10 40] [--memory 1GB] [--out FOLDER]
+    python benchmarks/curate_duplicates.py CORPUS [--copies 1 10 40] [--settings NAME ...] [--memory 1GB] [--out FOLDER]
 
 CORPUS: a folder of Parquet files with columns `id, lang, text, dup_of, jw`: the document that a row was made from and
 the true Jaccard similarity of the two, of shingles of 5 words (8 characters in zh, ja, th). Recall counts the pairs of
@@ -29,7 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.dataset import dataset
 from rich.console import Console
 from rich.table import Table
 
@@ -60,21 +62,18 @@ def shingles(text: str, language: str) -> set[str]:
 
 def quality(corpus: Path, out: Path) -> dict[str, float]:
     """Recall over labelled pairs, precision over what went as near copies."""
-    columns = ["id", "text", "language", "reason", "step", "duplicate_of"]
-    gone = [
-        row for file in (out / "rejected").glob("*.parquet") for row in pq.read_table(file, columns=columns).to_pylist()
-    ]
-    kept = [
-        row
-        for file in (out / "kept").rglob("*.parquet")
-        for row in pq.read_table(file, columns=columns[:3]).to_pylist()
-    ]
-    copies = [row for row in gone if row["step"] == "duplicates"]
-    stays = {row["id"]: row["id"] for row in kept} | {row["id"]: row["duplicate_of"] for row in copies}
+    columns = ["id", "text", "language", "reason", "duplicate_of"]
+    copies = rows_of(out / "rejected", columns, pc.field("step") == "duplicates")
+    kept = [row["id"] for row in rows_of(out / "kept", columns[:1], None)]
+    stays = dict(zip(kept, kept, strict=True)) | {row["id"]: row["duplicate_of"] for row in copies}
     near = [row for row in copies if row["reason"] == "near copy"]
-    wanted = {row["duplicate_of"] for row in near}
-    originals = {row["id"]: shingles(row["text"], row["language"]) for row in kept if row["id"] in wanted}
-    alike = [jaccard(shingles(row["text"], row["language"]), originals[row["duplicate_of"]]) for row in near]
+    wanted = pc.field("id").isin(list({row["duplicate_of"] for row in near}))
+    originals = {row["id"]: row["text"] for row in rows_of(out / "kept", columns[:2], wanted)}
+    # One pair of sets at a time.
+    alike = [
+        jaccard(*(shingles(text, row["language"]) for text in (row["text"], originals[row["duplicate_of"]])))
+        for row in near
+    ]
     labels = pa.concat_tables(pq.read_table(file, columns=["id", "dup_of", "jw"]) for file in corpus.glob("*.parquet"))
     pairs = [row for row in labels.to_pylist() if row["id"] in stays and row["dup_of"] in stays]
     found = {least: [stays[r["id"]] == stays[r["dup_of"]] for r in pairs if r["jw"] >= least] for least in (0.8, 0.7)}
@@ -83,6 +82,12 @@ def quality(corpus: Path, out: Path) -> dict[str, float]:
         **{f"recall_at_{least}": sum(hits) / len(hits) for least, hits in found.items()},
         "precision_at_0.6": sum(value >= 0.6 for value in alike) / len(near),
     }  # fmt: skip
+
+
+def rows_of(folder: Path, columns: list[str], wanted: pc.Expression | None) -> list[dict[str, Any]]:
+    """Some rows of all files in a folder."""
+    files = [str(file) for file in sorted(folder.rglob("*.parquet"))]
+    return dataset(files).to_table(columns=columns, filter=wanted).to_pylist()
 
 
 def jaccard(a: set[str], b: set[str]) -> float:
@@ -141,7 +146,7 @@ def run_parts(spec: dict[str, Any]) -> dict[str, Any]:
         judged = [out / "work" / "judged" / shard.file for shard in shards]
         find_duplicates(judged, config, out / "work" / "duplicates.parquet")
         clock("duplicates")
-        settle_documents(judged, out / "work" / "duplicates.parquet", config, out)
+        settle_documents(judged, out / "work" / "duplicates.parquet", None, config, out)
         clock("settle")
         return sum(pq.read_metadata(file).num_rows for file in judged)
 
@@ -176,7 +181,7 @@ def run_all(given: argparse.Namespace, work: Path) -> dict[str, list[dict[str, A
     results: dict[str, list[dict[str, Any]]] = {"quality": [], "cost": []}
     first = work / "first.parquet"
     pq.write_table(pq.read_table(sorted(given.corpus.glob("*.parquet"))[0])[:2000], first)
-    for name, settings in SETTINGS.items():
+    for name, settings in {name: SETTINGS[name] for name in given.settings}.items():
         cost = measured(work, first, [given.corpus], {"memory": given.memory, **settings})
         row = {"name": name, **quality(given.corpus, work / "out" / "corpus"), **cost}
         results["quality"].append(row)
@@ -217,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path, nargs="?")
     parser.add_argument("--copies", type=int, nargs="*", default=[1, 10, 40])
+    parser.add_argument("--settings", nargs="*", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--memory", default="1GB", help="memory of the grouping")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--parts", help=argparse.SUPPRESS)

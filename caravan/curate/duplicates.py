@@ -30,6 +30,7 @@ SCHEMA = pa.schema([
     ("key", pa.int64()), ("reason", pa.string()), ("value", pa.float64()), ("duplicate_of", pa.string()),
 ])  # fmt: skip
 EXACT, NEAR, INDEXED = "exact copy", "near copy", "copy of indexed document"
+DUPLICATES = "duplicates"  # the step
 ROW_GROUP = 1 << 16
 
 Keys = npt.NDArray[np.int64]
@@ -41,8 +42,8 @@ INDEX = """
 """
 NO_INDEX = "CREATE VIEW indexed AS SELECT key, id, {hashes} FROM documents WHERE false"
 ALL = """
-    CREATE VIEW everything AS SELECT key, id, hash, text FROM documents
-    UNION ALL SELECT key, id, hash, NULL AS text FROM indexed
+    CREATE VIEW everything AS SELECT key, id, hash, {order} AS place FROM documents
+    UNION ALL BY NAME SELECT key, id, hash FROM indexed
 """
 # The first document of each group of equal values, beside every other one of the group that is not indexed.
 SAME = """
@@ -56,11 +57,17 @@ SAME = """
 # One document of each group stays; every other one that is not indexed beside it.
 KEPT = """
     SELECT key, kept FROM (
-        SELECT key, first_value(key) OVER (PARTITION BY root ORDER BY key >= 0, {order}) AS kept
+        SELECT key, first_value(key) OVER (PARTITION BY root ORDER BY key >= 0, place, key) AS kept
         FROM groups JOIN everything USING (key)
     ) WHERE key >= 0 AND key <> kept ORDER BY kept, key
 """
-ORDERS = {"first": "key", "longest": "strlen(text) DESC, key"}
+# The least of a group stays; a missing figure comes after all others.
+ORDERS = {
+    "first": "0",
+    "longest": "-strlen(text)",
+    "best": "row({figures}CASE WHEN repairs IS NULL THEN 0 ELSE len(string_split(repairs, ', ')) END, -strlen(text))",
+}
+FIGURES = {"quality": "-quality", "perplexity": "perplexity"}
 VERDICTS = f"""
     SELECT copies.key AS key, CASE WHEN kept < 0 THEN '{INDEXED}' WHEN copy.hash = stays.hash THEN '{EXACT}'
            ELSE '{NEAR}' END AS reason,
@@ -83,7 +90,7 @@ def connect(memory: str, threads: int, spill: Path) -> duckdb.DuckDBPyConnection
 
 
 @contextlib.contextmanager
-def _room(memory: str, spill: Path) -> Iterator[None]:
+def room(memory: str, spill: Path) -> Iterator[None]:
     """A folder for what goes beyond memory; a full disk, or both exhausted, in DuckDB's words, as one of our errors."""
     shutil.rmtree(spill, ignore_errors=True)
     spill.mkdir(parents=True)
@@ -116,7 +123,7 @@ def find_duplicates(shards: list[Path], config: CurateConfig, target: Path, agai
         DiskFullError: neither memory nor disk has room for the grouping.
     """
     spill, settings = target.parent / "spill", config.duplicates
-    with _room(settings.memory, spill), connect(settings.memory, config.processes(), spill) as connection:
+    with room(settings.memory, spill), connect(settings.memory, config.processes(), spill) as connection:
         _create_views(connection, shards, config, against)
         exact, near = _pairs(connection, config)
         nodes = np.unique(np.concatenate([exact, near]))
@@ -126,7 +133,7 @@ def find_duplicates(shards: list[Path], config: CurateConfig, target: Path, agai
                 sketches = connection.sql(SKETCHES).to_arrow_reader(ROW_GROUP) if nodes[0] < 0 else ()
                 sets.collect(sketches, shards, functools.cache(config.shingle))
             links = np.concatenate([exact, near[sets.similarities(near) >= settings.verify]])
-            copies = _copies(connection, links, ORDERS[settings.keep])
+            copies = _copies(connection, links)
             similarity = sets.similarities(copies) if len(near) else np.ones(len(copies))
         verdicts = pa.table({"key": copies[:, 0], "kept": copies[:, 1], "similarity": similarity})
         connection.register("copies", verdicts)
@@ -145,7 +152,8 @@ def _create_views(
         connection.execute(INDEX.format(starts=starts.tolist(), files=files))
     else:
         connection.execute(NO_INDEX.format(hashes=", ".join(columns(config.duplicates))))
-    connection.execute(ALL)
+    figures = "".join(f"{figure}, " for name, figure in FIGURES.items() if name in judged.columns)
+    connection.execute(ALL.format(order=ORDERS[config.duplicates.keep].format(figures=figures)))
 
 
 def _pairs(connection: duckdb.DuckDBPyConnection, config: CurateConfig) -> tuple[Keys, Keys]:
@@ -169,12 +177,12 @@ def _fetch(connection: duckdb.DuckDBPyConnection, query: str) -> Keys:
     return np.stack(list(connection.execute(query).fetchnumpy().values()), axis=1).astype(np.int64)
 
 
-def _copies(connection: duckdb.DuckDBPyConnection, links: Keys, order: str) -> Keys:
+def _copies(connection: duckdb.DuckDBPyConnection, links: Keys) -> Keys:
     """Every document of a group of linked ones but the kept one, beside that one [n, 2]."""
     nodes, places = np.unique(links, return_inverse=True)
     roots = components(len(nodes), places.reshape(links.shape).astype(np.int64))
     connection.register("groups", pa.table({"key": nodes, "root": roots}))
-    return _fetch(connection, KEPT.format(order=order))
+    return _fetch(connection, KEPT)
 
 
 def _write(connection: duckdb.DuckDBPyConnection, target: Path) -> None:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from caravan.core.errors import DataError, StoreError
 from caravan.core.files import atomic_path
 from caravan.core.progress import track
-from caravan.curate import evaluation_sets
+from caravan.curate import evaluation_sets, repeats
 from caravan.curate.chinese import ChineseStep
 from caravan.curate.decontamination import DecontaminationStep
 from caravan.curate.language import Identifier, LanguageStep
@@ -108,7 +108,8 @@ class Judge:
     def notes(self) -> tuple[pa.Field, ...]:
         """What the steps write down of documents."""
         asked = ((PerplexityStep, self.config.perplexity), (QualityStep, self.config.quality))
-        return NOTES + tuple(note for step, section in asked if section for note in step.notes)
+        removed = (repeats.REMOVED,) if self.config.duplicates.parts else ()
+        return (*NOTES, *(note for step, section in asked if section for note in step.notes), *removed)
 
     def schema(self, shard: Shard) -> pa.Schema:
         """Of the file that a shard gives."""
@@ -121,7 +122,8 @@ class Judge:
         """What deduplication compares of each document."""
         duplicates = self.config.duplicates
         hashes = [pa.field(name, pa.uint64()) for name in columns(duplicates)]
-        return [*hashes, *([SKETCH] if duplicates.index and duplicates.near else [])]
+        sketch = [SKETCH] if duplicates.index and duplicates.near else []
+        return [*hashes, *sketch, *repeats.columns(self.config)]
 
     def judge(self, shard: Shard, target: Path) -> Broken | None:
         """Read a shard, judge every row and write them all; returns the file if it is broken.
@@ -179,6 +181,7 @@ class Judge:
         found = [pa.array(exact), *map(pa.array, keys)]
         if SKETCH in self.signature:
             found.append(sketches(kept["text"], shingles))
+        found += repeats.part_columns(kept["text"], languages, self.config)
         places = pc.if_else(alive, pc.subtract(pc.cumulative_sum(alive.cast(pa.int64())), 1), None)
         for field, values in zip(self.signature, found, strict=True):
             batch = batch.append_column(field, values.take(places))

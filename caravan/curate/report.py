@@ -15,6 +15,7 @@ from caravan.curate.evaluation_sets import FOLDER, read_sets
 from caravan.curate.rows import Broken
 
 SAMPLES = 3
+REMOVED_PARTS = "removed"
 SAMPLE_CHARACTERS = 300
 # Steps that are told of together, as PolyLM tells of them (arXiv 2307.06018).
 STAGES = {
@@ -66,6 +67,7 @@ def summarise(
         "pairs": _view(pairs, pair_steps) | {"languages": _languages(pairs, pair_steps), "samples": samples["pairs"]},
         "repaired": repaired,
         "masked": masked,
+        "removed": _removed(out),
         "evaluation_sets": read_sets(out / "work" / FOLDER),
         "samples": samples["documents"],
         "broken": {
@@ -136,6 +138,19 @@ def _without_model(connection: duckdb.DuckDBPyConnection, step: str) -> list[str
         GROUP BY language HAVING count({column}) = 0 ORDER BY language
     """).fetchall()
     return [f"no {model} for {language}: {count:,} documents passed without" for language, count in found]
+
+
+def _removed(out: Path) -> list[dict[str, Any]]:
+    """Lines and paragraphs that were taken out of documents which stay: how many, of how many documents."""
+    if not (out / REMOVED_PARTS).is_dir():
+        return []
+    files = [str(file) for file in sorted((out / REMOVED_PARTS).glob("*.parquet"))]
+    query = f"""
+        SELECT reason, count(*) AS parts, count(DISTINCT id) AS documents, sum(strlen(text))::BIGINT AS bytes
+        FROM read_parquet({files}) GROUP BY reason ORDER BY parts DESC, reason
+    """
+    with duckdb.connect() as connection:
+        return rows_of(connection.execute(query))
 
 
 def _sum(rows: Rows) -> dict[str, int]:

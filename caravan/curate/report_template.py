@@ -173,6 +173,15 @@ _DOCUMENTS = """
 {% endfor %}
 </table></div>
 {% endif %}
+{% if removed %}
+<h2>What was taken out of documents that stay</h2>
+<div class="scroll"><table>
+<tr><th>reason</th>{{ heads("lines or paragraphs", "documents", "bytes") }}</tr>
+{% for row in removed %}
+<tr><td>{{ row.reason }}</td>{{ cells(count(row.parts), count(row.documents), count(row.bytes)) }}</tr>
+{% endfor %}
+</table></div>
+{% endif %}
 {% if repaired %}
 <h2>What was repaired in documents that stay</h2>
 <div class="scroll"><table><tr><th>repair</th><th></th>{{ heads("documents", "characters taken") }}</tr>

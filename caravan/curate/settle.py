@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from caravan.core.files import atomic_path
 from caravan.core.progress import track
 from caravan.curate import index
+from caravan.curate.duplicates import DUPLICATES
 from caravan.curate.readers import key_range
+from caravan.curate.repeats import Repeats
 from caravan.curate.steps import VERDICT_FIELDS, by_language
 from caravan.recipe.curate import CurateConfig
 
-DUPLICATES = "duplicates"
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())
 ROW_GROUP = 8192
 
@@ -49,7 +50,7 @@ class Writers:
 
 
 class Verdicts:
-    """The verdicts on copies, ordered by key, of which those of a shard are read at a time."""
+    """The verdicts on copies, or on parts of documents, ordered by key; those of a shard are read at a time."""
 
     def __init__(self, file: pq.ParquetFile) -> None:
         self.file = file
@@ -65,20 +66,27 @@ class Verdicts:
         return rows.slice(np.searchsorted(keys, first), np.searchsorted(keys, end) - np.searchsorted(keys, first))
 
 
-def settle_documents(shards: list[Path], duplicates: Path, config: CurateConfig, out: Path) -> None:
+def settle_documents(
+    shards: list[Path], duplicates: Path, repeats: Path | None, config: CurateConfig, out: Path
+) -> None:
     """Give each shard's rows their last verdict and write them; a shard with a file in `rejected` is finished."""
     todo = [shard for shard in shards if not (out / "rejected" / shard.name).is_file()]
     if not todo:
         return
     indexed = index.schema(config.duplicates).names if config.duplicates.index else []
-    with track("settle", len(todo), "shard") as bar, pq.ParquetFile(duplicates) as file:
-        verdicts = Verdicts(file)
+    with contextlib.ExitStack() as stack:
+        verdicts, on_parts = (
+            Verdicts(stack.enter_context(pq.ParquetFile(file))) if file else None for file in (duplicates, repeats)
+        )
+        assert verdicts is not None
+        bar = stack.enter_context(track("settle", len(todo), "shard"))
         for shard in todo:
-            _settle_shard(shard, verdicts.of(shard).combine_chunks(), indexed, out)
+            parts = Repeats(on_parts.of(shard), config) if on_parts else None
+            _settle_shard(shard, verdicts.of(shard).combine_chunks(), parts, indexed, out)
             bar.advance()
 
 
-def _settle_shard(shard: Path, copies: pa.Table, indexed: list[str], out: Path) -> None:
+def _settle_shard(shard: Path, copies: pa.Table, parts: Repeats | None, indexed: list[str], out: Path) -> None:
     with contextlib.ExitStack() as stack, pq.ParquetFile(shard) as file:
         writers = Writers(stack)
         rejected = out / "rejected" / shard.name
@@ -90,6 +98,10 @@ def _settle_shard(shard: Path, copies: pa.Table, indexed: list[str], out: Path) 
         wanted = ["key", *dropped.names[:-1], *indexed]
         for batch in file.iter_batches(ROW_GROUP, columns=list(dict.fromkeys(wanted))):
             settled = _with_copies(batch, copies)
+            if parts:
+                settled, gone = parts.taken_out(settled)
+                if gone.num_rows:
+                    writers.write(out / "removed" / shard.name, gone)
             writers.write(rejected, settled.filter(pc.is_valid(settled["reason"])).select(dropped.names))
             for language, rows in by_language(settled.filter(pc.is_null(settled["reason"]))):
                 writers.write(out / "kept" / language / shard.name, rows.select(kept.names))

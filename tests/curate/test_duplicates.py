@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -34,8 +35,10 @@ def test_components_are_those_of_the_graph(links: list[tuple[int, int]]) -> None
     assert found.tolist() == [min(group[node]) for node in range(NODES)]
 
 
-def find(folder: Path, documents: list[tuple[str, str]], **chosen: Any) -> dict[int, tuple[str, float, str]]:
-    """Verdicts by row of (language, text) documents, given as two files."""
+def find(
+    folder: Path, documents: list[tuple[str, str]], notes: Any = MappingProxyType({}), **chosen: Any
+) -> dict[int, tuple[str, float, str]]:
+    """Verdicts by row of (language, text) documents with `notes` of other steps, given as two files."""
     config = CurateConfig.model_validate({"workers": 1, "duplicates": chosen})
     texts, languages = pa.array([text for _, text in documents]), [language for language, _ in documents]
     names = columns(config.duplicates)
@@ -45,7 +48,7 @@ def find(folder: Path, documents: list[tuple[str, str]], **chosen: Any) -> dict[
     places = [(i // (len(documents) - len(documents) // 2) << KEY_BITS) + i for i in range(len(documents))]
     table = pa.table({
         "key": places, "id": [f"d{i}" for i in range(len(documents))], "text": texts, "language": languages,
-        "reason": pa.nulls(len(documents), pa.string()), **dict(zip(names, (exact, *bands), strict=True)),
+        "reason": pa.nulls(len(documents), pa.string()), **notes, **dict(zip(names, (exact, *bands), strict=True)),
     })  # fmt: skip
     shards = [folder / f"{number:05d}.parquet" for number in range(2)]
     for number, shard in enumerate(shards):
@@ -64,6 +67,28 @@ def test_copies_are_found_over_files_and_the_first_is_kept(tmp_path: Path) -> No
 def test_the_longest_can_be_kept(tmp_path: Path) -> None:
     rows = [("en", FOX), ("en", FOX + "!!!"), ("en", FOX)]
     assert find(tmp_path, rows, keep="longest") == {0: ("near copy", 1.0, "d1"), 2: ("near copy", 1.0, "d1")}
+
+
+@pytest.mark.parametrize(
+    ("notes", "kept"),
+    [
+        ({}, "d2"),
+        ({"repairs": [None, "mojibake", "mojibake, whitespace", None]}, "d3"),
+        ({"repairs": [None, "mojibake", "mojibake, whitespace", "whitespace"]}, "d0"),
+        ({"perplexity": [9.0, 9.0, None, 9.0]}, "d1"),
+        ({"perplexity": [9.0, 9.5, None, 9.0], "quality": [0.5, 0.5, 0.25, None]}, "d0"),
+        ({"perplexity": [9.0, 9.5, 8.0, 7.0], "quality": [None, 0.25, 0.5, 0.25]}, "d2"),
+    ],
+)
+def test_the_best_can_be_kept(tmp_path: Path, notes: dict[str, Any], kept: str) -> None:
+    rows = [("en", FOX), ("en", FOX + "!"), ("en", FOX + " !!"), ("en", FOX + ".")]
+    notes = {"repairs": [None] * 4, **notes}
+    columns = {
+        name: pa.array(values, pa.string() if name == "repairs" else pa.float32()) for name, values in notes.items()
+    }
+    found = find(tmp_path, rows, columns, keep="best")
+    assert len(found) == 3
+    assert {verdict[2] for verdict in found.values()} == {kept}
 
 
 def test_languages_do_not_meet(tmp_path: Path) -> None:
