@@ -128,7 +128,8 @@ class Walk:
         """
         earlier = self.stages[: self.stages.index(stage)] if stage in self.stages else self.stages
         found: dict[str, Artifact] = {}
-        for kind in (*stage.reads, *stage.wants):
+        replaced = getattr(self.recipe, stage.name).replaces() if stage in self.stages else ()
+        for kind in (kind for kind in (*stage.reads, *stage.wants) if kind not in replaced):
             makers = [other for other in earlier if other.writes == kind]
             if makers:
                 found[kind] = Artifact.open(self.folder / makers[-1].name, kind)
@@ -184,9 +185,10 @@ class Walk:
 
 def resolved(recipe: Recipe) -> str:
     """The recipe with every default written out: a run from it gives the same artifacts."""
-    return yaml.safe_dump(
-        recipe.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=False, allow_unicode=True
-    )
+    sections = recipe.model_dump(mode="json", by_alias=True)
+    # A stage without a value runs on its defaults, so one that is left out must not be there; below, null is a choice.
+    named = {name: section for name, section in sections.items() if section is not None}
+    return yaml.safe_dump(named, sort_keys=False, allow_unicode=True)
 
 
 def check(recipe: Recipe) -> list[CaravanError]:

@@ -13,3 +13,7 @@ class Section(BaseModel):
     def artifacts(self) -> dict[str, str]:
         """Finished artifacts that a stage's section names, folder by kind; what they hold is part of its key."""
         return {}
+
+    def replaces(self) -> tuple[str, ...]:
+        """Kinds of artifact that the section's keys take the place of, so that the stage does not read them."""
+        return ()

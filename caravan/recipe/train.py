@@ -253,6 +253,11 @@ class AlignConfig(FinetuneConfig):
         None, description="first make tokens of media tell, as embeddings do, the words of their transcripts and names"
     )
 
+    text: str | None = Field(
+        None,
+        description="language model to attach them to: a Hugging Face folder (relative to `data`) or hub name, which "
+        "gets the special tokens and the chat template that it lacks; default: this run's",
+    )
     speech: str | None = Field(
         "encoders",
         description="speech encoder: `encoders` (this run's), `sample-whisper`, a folder or hub name; null: none",
@@ -272,6 +277,9 @@ class AlignConfig(FinetuneConfig):
     )
     learning_rate: PositiveFloat = Field(2e-3, description="peak learning rate of the projectors")
     tasks: list[str] | None = Field(["transcribe", "caption"], description="tasks of the dialogues to train on")
+
+    def replaces(self) -> tuple[str, ...]:
+        return ("model",) if self.text else ()
 
 
 class SftConfig(FinetuneConfig):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from caravan.core.errors import ModelError, PlaceholderError, TokenizerMismatchError, UnsupervisedError
 from caravan.records import Dialogue, Message, TextPart
-from caravan.text.tokens import AUDIO_PAD, IMAGE_PAD
+from caravan.text.tokens import AUDIO_PAD, CHAT_TEMPLATE, END_OF_TEXT, IMAGE_PAD, PAD, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,6 +47,20 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
             got=str(error).splitlines()[0],
             fix="correct the name; without a network only folders work",
         ) from error
+
+
+def complete(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give an existing tokenizer the special tokens that it lacks, and our chat template.
+
+    Its own tokens for the beginning, the end and padding stay, where it has them.
+    """
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": list(SPECIAL_TOKENS)}, replace_extra_special_tokens=False
+    )
+    for role, token in (("bos_token", END_OF_TEXT), ("eos_token", END_OF_TEXT), ("pad_token", PAD)):
+        if getattr(tokenizer, role) is None:
+            setattr(tokenizer, role, token)
+    tokenizer.chat_template = CHAT_TEMPLATE
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocabulary: int, where: str = "") -> None:

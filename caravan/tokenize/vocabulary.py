@@ -13,7 +13,7 @@ from caravan.core.errors import ModelError
 from caravan.core.files import atomic_path, write_json
 from caravan.core.log import get_logger
 from caravan.recipe.tokenize import TokenizeConfig
-from caravan.text.chat import load_tokenizer
+from caravan.text.chat import complete, load_tokenizer
 from caravan.text.tokens import CHAT_TEMPLATE, END_OF_TEXT, PAD, SPECIAL_TOKENS
 from caravan.tokenize.corpus import Corpus
 from caravan.tokenize.extend import extended
@@ -106,13 +106,7 @@ def save_completed(tokenizer: PreTrainedTokenizerBase, where: str, out: Path) ->
     Its own tokens for the beginning, the end and padding stay, where it has them.
     """
     _fast(tokenizer, where)
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": list(SPECIAL_TOKENS)}, replace_extra_special_tokens=False
-    )
-    for role, token in (("bos_token", END_OF_TEXT), ("eos_token", END_OF_TEXT), ("pad_token", PAD)):
-        if getattr(tokenizer, role) is None:
-            setattr(tokenizer, role, token)
-    tokenizer.chat_template = CHAT_TEMPLATE
+    complete(tokenizer)
     work = out / "work"
     shutil.rmtree(work, ignore_errors=True)
     tokenizer.save_pretrained(work, save_jinja_files=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from caravan.text.chat import load_tokenizer
 from caravan.train.dialogue_rows import Sense, collate, plan_dialogues, without_positions
 from caravan.train.dialogues import Prepared, prepare
 from caravan.train.finish import once
+from caravan.train.growth import made_to_chat
 from caravan.train.learner import keeps_documents_apart, task_of
 from caravan.train.loop import fit, pick_precision
 from caravan.train.methods import adapted, quantised, save_trained
@@ -62,9 +65,12 @@ def encoder_path(name: str | None, sense: str, ctx: StageContext) -> str | None:
 def run_align(config: AlignConfig, ctx: StageContext) -> dict[str, Any]:
     """Attach encoders to a text model and train the projectors between them."""
 
-    def load() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        folder = ctx.need("model").path
-        tokenizer = load_tokenizer(folder)
+    def load(work: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        if config.text is None:
+            folder = str(ctx.need("model").path)
+            tokenizer = load_tokenizer(folder)
+        else:
+            folder, tokenizer = made_to_chat(ctx.located(config.text), work)
         model = compose(
             folder,
             tokenizer,
@@ -76,7 +82,7 @@ def run_align(config: AlignConfig, ctx: StageContext) -> dict[str, Any]:
         )
         return model, tokenizer
 
-    return once(ctx.out, lambda _: _train("align", config, ctx, load))
+    return once(ctx.out, lambda work: _train("align", config, ctx, partial(load, work)))
 
 
 def run_sft(config: SftConfig, ctx: StageContext) -> dict[str, Any]:
@@ -108,7 +114,7 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any) -> 
     if words:
         learn_words(model, senses, words, ctx.out, ctx.seed)
     rows = replace(rows, senses=tuple(sense for _, sense in senses))
-    tuned = adapted(model, method, base=str(ctx.need("model").path))
+    tuned = adapted(model, method, base=model.name_or_path)
     task = task_of(tuned, stage, config, config.length)
     counts = fit(tuned, rows, without_positions if alone else collate, config, task, ctx.out, ctx.seed)
     plain = save_trained(tuned, method, tokenizer, ctx.out)

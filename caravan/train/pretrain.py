@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,7 +20,7 @@ from caravan.core.errors import TokenizerMismatchError
 from caravan.core.files import read_json, write_json
 from caravan.core.stage import StageContext
 from caravan.models.adapters import whole_in_folder
-from caravan.models.grow import CONFIG, NewRows, grow
+from caravan.models.grow import CONFIG, NewRows
 from caravan.models.load import check_tokenizer, load_whole
 from caravan.models.positions import stretch, to_rotary
 from caravan.recipe.train import LlamaShape, PositionsConfig, PretrainConfig
@@ -30,6 +28,7 @@ from caravan.text.chat import load_tokenizer
 from caravan.text.tokens import END_OF_TEXT, PAD
 from caravan.train.dialogue_rows import collate, without_positions
 from caravan.train.finish import WORK, once
+from caravan.train.growth import grown, pieces_of
 from caravan.train.learner import keeps_documents_apart, task_of
 from caravan.train.loop import Collate, Task, fit, pick_precision
 from caravan.train.methods import adapted, quantised, save_trained
@@ -105,32 +104,6 @@ def opened(name: str, config: PretrainConfig, ctx: StageContext, tokenizer: PreT
     model: PreTrainedModel = load_whole(AutoModelForCausalLM.from_pretrained, name, **options)
     check_tokenizer(model, tokenizer, where=name)
     return model
-
-
-def pieces_of(tokenizer: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase) -> dict[int, list[int]]:
-    """Ids of the old tokens as which each new one was read."""
-    backend: Tokenizer = own.backend_tokenizer
-    backend.encode_special_tokens = True
-    old, special = own.get_vocab(), tokenizer.get_added_vocab()
-    pieces = {}
-    for token, index in tokenizer.get_vocab().items():
-        if token in special and token not in old:
-            pieces[index] = list(backend.encode(token, add_special_tokens=False).ids)
-        elif token not in old:
-            pieces[index] = [part.id for part in backend.model.tokenize(token)]
-    return pieces
-
-
-def grown(name: str, work: Path, rows: int, new: NewRows) -> str:
-    """The folder of the model with rows for new tokens; made once, whatever comes between."""
-    out = work / "grown"
-    if not (out / CONFIG).is_file():
-        source = Path(name) if Path(name).is_dir() else Path(snapshot_download(name))
-        if not any(source.glob("*.safetensors")):
-            load_whole(AutoModelForCausalLM.from_pretrained, name).save_pretrained(work / "converted")
-            source = work / "converted"
-        grow(source, out, rows, new)
-    return str(out)
 
 
 def run(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:

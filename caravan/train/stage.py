@@ -51,8 +51,9 @@ def check_encoders(config: EncodersConfig, ctx: StageContext) -> list[CaravanErr
 
 
 def check_align(config: AlignConfig, ctx: StageContext) -> list[CaravanError]:
-    """See that encoders that the recipe names as folders are there."""
-    return _models({"align.speech": config.speech, "align.vision": config.vision})
+    """See that models that the recipe names as folders are there."""
+    text = config.text and ctx.located(config.text)
+    return _models({"align.text": text, "align.speech": config.speech, "align.vision": config.vision})
 
 
 def check_sft(config: SftConfig, ctx: StageContext) -> list[CaravanError]:

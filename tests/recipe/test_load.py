@@ -16,7 +16,7 @@ from caravan.recipe.recipe import Recipe
 from caravan.recipe.train import StackConfig
 from caravan.road import ROAD, resolved
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 
 
 def write(tmp_path: Path, text: str) -> Path:
