@@ -54,7 +54,7 @@ def decode_audio(data: bytes, *, where: str = "", limits: AudioLimits | None = N
         MediaError: not one of the accepted formats, corrupt, cut off, too short, too long, or not finite.
         MissingDependencyError: soundfile or soxr is not installed.
     """
-    soundfile, soxr = _libraries()
+    soundfile, _ = _libraries()
     limits = limits or AudioLimits()
     _check_container(data, where, len(data))
     try:
@@ -66,6 +66,16 @@ def decode_audio(data: bytes, *, where: str = "", limits: AudioLimits | None = N
             wave = _read_mono(file, limits, where)
     except soundfile.SoundFileError as error:
         raise _undecodable(data, len(data), getattr(error, "error_string", str(error)), where) from error
+    return as_heard(wave, rate, where=where, limits=limits)
+
+
+def as_heard(wave: Wave, rate: int = SAMPLE_RATE, *, where: str = "", limits: AudioLimits | None = None) -> Wave:
+    """Mono samples [n] at any rate as `decode_audio` gives them.
+
+    Raises:
+        MediaError: too short, too long, or not finite.
+        MissingDependencyError: soxr is not installed, and the rate is another than 16 kHz.
+    """
     if not np.isfinite(wave).all():
         raise MediaError(
             "the clip has samples that are not numbers",
@@ -74,8 +84,9 @@ def decode_audio(data: bytes, *, where: str = "", limits: AudioLimits | None = N
             got=f"{np.count_nonzero(~np.isfinite(wave))} NaN or infinite of {wave.size}",
             fix="export the clip again",
         )
-    _check_duration(wave.size / rate, limits, where)
+    _check_duration(wave.size / rate, limits or AudioLimits(), where)
     if rate != SAMPLE_RATE:
+        _, soxr = _libraries()
         wave = soxr.resample(wave, rate, SAMPLE_RATE)
     return levelled(np.clip(wave, -1.0, 1.0).astype(np.float32, copy=False))
 

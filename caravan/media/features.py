@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from caravan.core.errors import MediaError
-from caravan.media.audio import AudioLimits, decode_audio, log_mel_windows, wave_windows, window_count
+from caravan.media.audio import AudioLimits, Wave, decode_audio, log_mel_windows, wave_windows, window_count
 from caravan.media.image import ImageLimits, decode_image, prepare_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,12 @@ def audio_features(
         MediaError: the clip cannot be decoded, or the model does not hear.
     """
     _check_sense(spec.hears, "hear", where)
-    wave = decode_audio(data, where=where, limits=limits)
+    return wave_features(decode_audio(data, where=where, limits=limits), spec)
+
+
+def wave_features(wave: Wave, spec: MediaSpec) -> npt.NDArray[np.float32]:
+    """`audio_features` of a clip that is decoded."""
+    _check_sense(spec.hears, "hear", "")
     if spec.wave_samples:
         return wave_windows(wave, spec.wave_samples, spec.wave_normalised)
     return log_mel_windows(wave, spec.n_mels)
@@ -83,7 +91,12 @@ def image_features(
         MediaError: the picture cannot be decoded, or the model does not see.
     """
     _check_sense(spec.sees, "see", where)
-    image = decode_image(data, where=where, limits=limits)
+    return picture_features(decode_image(data, where=where, limits=limits), spec)
+
+
+def picture_features(image: Image, spec: MediaSpec) -> npt.NDArray[np.float32]:
+    """`image_features` of a picture that is decoded."""
+    _check_sense(spec.sees, "see", "")
     return prepare_image(image, spec.image_size, spec.image_mean, spec.image_std)
 
 

@@ -41,9 +41,15 @@ def decode_image(data: bytes, *, where: str = "", limits: ImageLimits | None = N
     pil = _pillow()
     with _opened(io.BytesIO(data), pil, where, limits or ImageLimits()) as image:
         image.load()
-        picture = _over_white(pil.ImageOps.exif_transpose(image), pil)
-        picture.info.clear()  # profiles and comments would travel on in the next file
-        return picture
+        return as_seen(image)
+
+
+def as_seen(image: Image) -> Image:
+    """A picture of any mode as `decode_image` gives it."""
+    pil = _pillow()
+    picture = _over_white(pil.ImageOps.exif_transpose(image), pil)
+    picture.info.clear()  # profiles and comments would travel on in the next file
+    return picture
 
 
 def probe_image(stream: BinaryIO, *, where: str = "", limits: ImageLimits | None = None) -> None:

@@ -6,17 +6,19 @@ sharding treat it as any other model of transformers.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 
 from caravan.core.errors import ModelError, PlaceholderError
+from caravan.models.bundle import AUTO_MAP, write_code
 from caravan.models.config import CaravanConfig, placeholder_of, positions_of, projector_of, reads_decoder
 from caravan.models.encoders import hear, new_speech_encoder
 from caravan.models.projection import Projector, Sense, touch
@@ -51,6 +53,12 @@ class CaravanPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, Projector):
             module.initialise()
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """As of any model; with the code that loads it where Caravan is not installed."""
+        self.config.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        write_code(save_directory)
 
 
 class CaravanModel(CaravanPreTrainedModel):
@@ -348,8 +356,3 @@ def _mismatch(sense: Sense, places: int, features: int) -> PlaceholderError:
         got=f"{features} features",
         fix="render each medium's placeholder as often as it has tokens (MediaSpec), and pass every medium",
     )
-
-
-AutoConfig.register(CaravanConfig.model_type, CaravanConfig)
-AutoModel.register(CaravanConfig, CaravanModel)
-AutoModelForCausalLM.register(CaravanConfig, CaravanForConditionalGeneration)

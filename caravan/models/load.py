@@ -9,13 +9,24 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from caravan.core.errors import ModelError, TokenizerMismatchError
 from caravan.models.adapters import VIRTUAL, put_on
 from caravan.models.config import CaravanConfig, media_spec
-from caravan.models.fused import CaravanForConditionalGeneration
+from caravan.models.fused import CaravanForConditionalGeneration, CaravanModel
+from caravan.models.processor import CaravanProcessor
 
 __all__ = ["CaravanForConditionalGeneration", "check_tokenizer", "load_model", "load_whole", "media_spec"]
 
@@ -129,3 +140,11 @@ def _unloadable(what: str, path: str | Path, error: Exception) -> ModelError:
         got=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
         fix="correct the name; without a network only folders work",
     )
+
+
+# Not where the classes stand: their copies in a model's folder must not take the place of these.
+AutoConfig.register(CaravanConfig.model_type, CaravanConfig)
+AutoModel.register(CaravanConfig, CaravanModel)
+AutoProcessor.register(CaravanConfig, CaravanProcessor)
+for auto in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+    auto.register(CaravanConfig, CaravanForConditionalGeneration)

@@ -10,6 +10,8 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from caravan.core.files import read_json, write_json
+from caravan.models.config import CaravanConfig
+from caravan.models.processor import CaravanProcessor
 from caravan.text.tokens import END, END_OF_TEXT, PAD
 from caravan.train.loop import full_disk_while_saving, remove_checkpoints
 
@@ -33,7 +35,7 @@ def once(out: Path, train: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    """Write a Hugging Face folder: model, tokenizer, and how to generate.
+    """Write a Hugging Face folder: model, tokenizer, how to generate, and the processor of a model with senses.
 
     Raises:
         DiskFullError: there is no room.
@@ -48,3 +50,5 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: 
     with full_disk_while_saving(out):
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
+        if isinstance(model.config, CaravanConfig):
+            CaravanProcessor.of(model.config, tokenizer).save_pretrained(out)
