@@ -14,7 +14,7 @@ install: $(READY)
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[data,remote,speech,vision,tune,serve,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[data,remote,speech,vision,tune,serve,ray,dev]"
 	touch $(READY)
 
 quickstart: $(READY)

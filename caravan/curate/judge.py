@@ -218,35 +218,52 @@ def judge_shards(shards: Sequence[Shard], config: CurateConfig, languages: tuple
     todo = [shard for shard in shards if not (folder / shard.file).is_file()]
     if not todo:
         return
-    evaluation = folder.with_name(evaluation_sets.FOLDER)
-    judge = Judge.build(config, languages, evaluation)
-    _compile_once(judge)
-    workers = min(config.processes(), len(todo))
+    if config.engine == "ray":
+        from caravan.curate.cluster import judge_on_ray as judged
+    else:
+        judged = _judge_on_this_machine
     with track("curate", sum(shard.size for shard in todo) // KILOBYTE, "kB") as bar:
-        if workers <= 1:
-            for shard in todo:
-                judge.judge(shard, folder / shard.file)
-                bar.advance(shard.size // KILOBYTE)
-            return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _start, (config, languages, evaluation)) as pool:
-            futures = {pool.submit(_judge, shard, folder / shard.file): shard for shard in todo}
-            try:
-                for future in completed(futures):
-                    future.result()
-                    bar.advance(futures[future].size // KILOBYTE)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        for shard in judged(todo, config, languages, folder):
+            bar.advance(shard.size // KILOBYTE)
 
 
-def _compile_once(judge: Judge) -> None:
-    """Compile the kernels into numba's cache, where the processes of a pool find them."""
+def _judge_on_this_machine(
+    todo: Sequence[Shard], config: CurateConfig, languages: tuple[str, ...], folder: Path
+) -> Iterator[Shard]:
+    parts = config, languages, folder.with_name(evaluation_sets.FOLDER)
+    judge = compiled(*parts)
+    workers = min(config.processes(), len(todo))
+    if workers <= 1:
+        for shard in todo:
+            judge.judge(shard, folder / shard.file)
+            yield shard
+        return
+    with open_pool(workers, *parts) as pool:
+        futures = {pool.submit(judge_here, shard, folder / shard.file): shard for shard in todo}
+        try:
+            for future in completed(futures):
+                future.result()
+                yield futures[future]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def compiled(config: CurateConfig, languages: tuple[str, ...], evaluation: Path) -> Judge:
+    """A judge whose kernels have been compiled into numba's cache, where the processes of a pool find them."""
+    judge = Judge.build(config, languages, evaluation)
     rows = [{"key": 0, "id": "", "text": ".", "language": name, "source": ""} for name in judge.languages]
     batch = pa.RecordBatch.from_pylist(rows, pa.schema([*DOCUMENT_SCHEMA, *judge.notes]))
     for step in judge.document_steps:
         step.judge(batch)
     sign(batch["text"], judge.languages, [1] * len(rows), bands=1, rows=1)
+    return judge
+
+
+def open_pool(workers: int, config: CurateConfig, languages: tuple[str, ...], evaluation: Path) -> ProcessPoolExecutor:
+    """Processes that can do `judge_here`."""
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, spawn, _start, (config, languages, evaluation))
 
 
 _here: list[Judge] = []
@@ -268,5 +285,6 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _judge(shard: Shard, target: Path) -> None:
+def judge_here(shard: Shard, target: Path) -> None:
+    """Judge a shard in a process of a pool."""
     _here[0].judge(shard, target)

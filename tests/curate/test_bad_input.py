@@ -242,7 +242,7 @@ def test_a_full_disk_in_another_process_is_still_a_full_disk(tmp_path: Path, mon
     write_jsonl(tmp_path / "b.jsonl", GOOD)
     config = configuration({"path": "*.jsonl"}).model_copy(update={"workers": 2})
     shards = plan(config, context(tmp_path), tmp_path / "work")
-    monkeypatch.setattr("caravan.curate.judge._judge", _full)
+    monkeypatch.setattr("caravan.curate.judge.judge_here", _full)
     with pytest.raises(DiskFullError, match="no room") as caught:
         judge_shards(shards, config, ("en",), tmp_path / "judged")
     assert caught.value.where == "here"

@@ -281,6 +281,20 @@ run(CurateConfig.model_validate(json.loads(sys.argv[2])), context)
 """
 
 
+# As KILLED, it kills itself just before the so many-th file is renamed to its own name.
+KILL_AT_A_WRITE = """
+import itertools, os, signal
+written = itertools.count(1)
+rename = Path.replace
+def replace(path, target):
+    if next(written) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(path, target)
+Path.replace = replace
+"""
+KILLED_AT_A_WRITE = KILLED.replace("base = Path", KILL_AT_A_WRITE + "base = Path")
+
+
 def test_a_killed_run_goes_on_from_its_finished_shards_and_ends_the_same(tmp_path: Path) -> None:
     for number in range(12):
         write_parquet(tmp_path / f"{number:02d}.parquet", text=sentences(500, start=500 * number))
@@ -311,6 +325,20 @@ def test_a_killed_run_goes_on_from_its_finished_shards_and_ends_the_same(tmp_pat
     ctx.out.rename(tmp_path / "resumed")
     assert run(configuration({"path": "*.parquet", "language": "en"}), context(tmp_path)) == counts
     assert files(tmp_path / "out") == resumed
+
+
+@pytest.mark.parametrize("write", [9, 14])
+def test_a_run_killed_while_it_writes_the_corpus_ends_the_same(tmp_path: Path, write: int) -> None:
+    for number in range(6):
+        write_parquet(tmp_path / f"{number:02d}.parquet", text=sentences(60, start=50 * number))
+    config = configuration({"path": "*.parquet", "language": "en"})
+    command = [sys.executable, "-c", KILLED_AT_A_WRITE, str(tmp_path), config.model_dump_json(), str(write)]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert list((tmp_path / "out").rglob("*.tmp"))
+    counts = run(config, context(tmp_path))
+    (tmp_path / "out").rename(tmp_path / "resumed")
+    assert run(config, context(tmp_path)) == counts
+    assert files(tmp_path / "resumed") == files(tmp_path / "out")
 
 
 def test_a_finished_stage_answers_from_its_report(tmp_path: Path, curate: Curate) -> None:
