@@ -108,10 +108,13 @@ class Server:
 
     def engine(self) -> int:
         """The process id of its engine."""
+        (engine,) = self.engines()
+        return engine
+
+    def engines(self) -> list[int]:
+        """The process ids of its engines, in the order in which they were started."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        engines = [int(pid) for pid in children if "caravan.engine" in Path(f"/proc/{pid}/cmdline").read_text()]
-        assert len(engines) == 1, f"{len(engines)} engines"
-        return engines[0]
+        return [int(pid) for pid in children if "caravan.engine" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 @contextmanager

@@ -46,9 +46,12 @@ class ServeConfig(Section):
         None, description="API key of that server; null for the environment's CARAVAN_UPSTREAM_KEY, if it has one"
     )
     compare: str | None = Field(
-        None, description="a second model for the comparison in the web chat: run folder or .gguf"
+        None, description="a second model, to be compared with the first in the web chat: as the first is given"
     )
-    preferences: str = Field("preferences.jsonl", description="file to which the web chat's comparisons are added")
+    preferences: str | None = Field(
+        None, description="folder in which preferences.jsonl tells which model was preferred; null for a mere count"
+    )
+    preferences_content: bool = Field(False, description="write what was asked and answered there, too")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network of this machine")
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 for any that is free")
     api_key: str | None = Field(

@@ -20,7 +20,7 @@ from caravan.serve.local import Local
 from caravan.serve.model import ServedModel
 from caravan.serve.supervisor import Supervisor, engine_command
 from caravan.serve.upstream import upstream
-from caravan.serve.web import mount_chat
+from caravan.serve.web.page import mount_chat
 from caravan.text.chat import load_tokenizer
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -107,6 +107,6 @@ async def assistant(model: ServedModel | str, config: ServeConfig) -> AsyncItera
 
 
 def _front_end(assistants: Sequence[Assistant], on_ready: OnReady) -> FrontEnd:
-    app = mount_chat(create_app(assistants[0]), assistants[0])
+    app = mount_chat(create_app(assistants[0]), assistants)
     settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
     return FrontEnd(settings, lambda: on_ready(assistants[0]))

@@ -52,6 +52,8 @@ def run_server(
         MissingDependencyError: the extra `serve` is not installed.
     """
     models = [str(model) if config.upstream else find_model(model, config.quantisation, mmproj)]
+    if config.compare is not None:
+        models.append(config.compare if config.upstream else find_model(Path(config.compare), config.quantisation))
     config = config.model_copy(update={"api_key": key_of(config)})
     with listening(config.host, config.port) as sock, tempfile.TemporaryDirectory(prefix="caravan-uploads-") as uploads:
         url = url_of(sock)

@@ -1,14 +1,14 @@
 """A browser in front of the web chat.
 
-`CARAVAN_BROWSER_MODEL=runs/quickstart` serves that model instead of the tiny one, and `CARAVAN_SCREENSHOT=FILE.png`
-keeps a picture of its chat: `docs/images/web-chat.png` is made like that.
+`CARAVAN_BROWSER_MODEL=runs/quickstart` serves that model instead of the tiny one, and `CARAVAN_SCREENSHOTS=docs/images`
+keeps pictures of its chat there: those of the documentation are made like that.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,27 @@ FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def chat_url(request: pytest.FixtureRequest, start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[str]:
-    model = os.environ.get("CARAVAN_BROWSER_MODEL") or request.getfixturevalue("exported")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where choices between two models are written."""
+    return tmp_path_factory.mktemp("preferences")
+
+
+@pytest.fixture(scope="session")
+def chat_server(
+    request: pytest.FixtureRequest, start_server: Callable[..., AbstractContextManager[Any]], preferences: Path
+) -> Iterator[Any]:
+    """A server of the model, which is compared with itself in another precision."""
+    model = Path(os.environ.get("CARAVAN_BROWSER_MODEL") or request.getfixturevalue("exported"))
+    (other,) = [path for path in (model, model / "export") if (path / "model-f16.gguf").is_file()]
     # What the engine remembers may tip a near tie, and here answers are compared letter by letter.
-    with start_server(Path(model), "cache_prompt=false", "max_tokens=48") as running:
-        yield running.url
+    settings = "cache_prompt=false", "max_tokens=48", "--compare", str(other / "model-f16.gguf")
+    with start_server(model, *settings, f"preferences={preferences}") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chat_url(chat_server: Any) -> str:
+    return str(chat_server.url)
 
 
 @pytest.fixture(scope="session")
@@ -65,18 +81,39 @@ def browser(question: dict[str, Path]) -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser, chat_url: str) -> Iterator[Page]:
-    """The web chat; whatever it asks for must come from its own server."""
+@contextmanager
+def opened(browser: Browser, url: str, width: int, height: int) -> Iterator[Page]:
+    """The web chat in a window of its own; whatever it asks for must come from its own server."""
     allowed = ["microphone", "camera", "clipboard-read", "clipboard-write"]
-    context = browser.new_context(viewport={"width": 1000, "height": 860}, permissions=allowed)
+    context = browser.new_context(viewport={"width": width, "height": height}, permissions=allowed)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(chat_url)
+    page.goto(url)
     page.get_by_role("textbox").wait_for()
     yield page
     context.close()
-    assert [url for url in asked if not url.startswith((chat_url, f"blob:{chat_url}", "data:"))] == []
+    assert [one for one in asked if not one.startswith((url, f"blob:{url}", "data:"))] == []
+
+
+@pytest.fixture
+def page(browser: Browser, chat_url: str) -> Iterator[Page]:
+    """The web chat on a desktop."""
+    with opened(browser, chat_url, 1000, 860) as page:
+        yield page
+
+
+@pytest.fixture
+def phone(browser: Browser, chat_url: str) -> Iterator[Page]:
+    """The web chat on a phone."""
+    with opened(browser, chat_url, 390, 780) as page:
+        yield page
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Callable[[Page, str], None]:
+    """Makes a picture of a page, under a name; see the top of this file."""
+    folder = Path(os.environ.get("CARAVAN_SCREENSHOTS") or tmp_path)
+    return lambda page, name: page.screenshot(path=folder / f"{name}.png") and None

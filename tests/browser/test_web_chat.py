@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import os
-import shutil
+import re
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 Files = dict[str, Path]
+Keep = Callable[[Page, str], None]
 # Notes how the last answer grows.
 WATCH = """() => {
     window.seen = new Set();
@@ -47,10 +53,19 @@ def copied(page: Page) -> str:
     return str(page.evaluate("navigator.clipboard.readText()")).strip()
 
 
-def over_http(url: str, *turns: Any) -> str:
-    messages = [{"role": role, "content": content} for role, content in turns]
-    reply = httpx.post(f"{url}/v1/chat/completions", json={"messages": messages}, timeout=240, trust_env=False)
-    return str(reply.raise_for_status().json()["choices"][0]["message"]["content"]).strip()
+def says(page: Page, answer: str) -> None:
+    """Wait until the last answer is this one: an earlier one may stand there until it is asked again."""
+    deadline = time.monotonic() + 60
+    while (found := copied(page)) != answer:
+        assert time.monotonic() < deadline, f"{found!r} is not {answer!r}"
+        page.wait_for_timeout(50)
+
+
+def over_http(url: str, *turns: Any, strip: bool = True, **settings: Any) -> str:
+    body = {"messages": [{"role": role, "content": content} for role, content in turns], **settings}
+    reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=240, trust_env=False)
+    answer = str(reply.raise_for_status().json()["choices"][0]["message"]["content"])
+    return answer.strip() if strip else answer
 
 
 def parts(files: Files) -> list[dict[str, Any]]:
@@ -61,7 +76,7 @@ def parts(files: Files) -> list[dict[str, Any]]:
     ]
 
 
-def test_type_and_upload(page: Page, chat_url: str, question: Files, tmp_path: Path) -> None:
+def test_type_and_upload(page: Page, chat_url: str, question: Files, keep: Keep) -> None:
     page.evaluate(WATCH)
     page.get_by_role("textbox").fill("What month comes after November?")
     submit(page)
@@ -73,9 +88,7 @@ def test_type_and_upload(page: Page, chat_url: str, question: Files, tmp_path: P
     assert copied(page) == over_http(chat_url, *history, ("user", parts(question)))
     whole = page.get_by_test_id("bot").all_inner_texts()
     assert set(page.evaluate("[...window.seen]")) - {"", *whole}, "the answers came in one piece"
-    page.screenshot(path=tmp_path / "web-chat.png")
-    if kept := os.environ.get("CARAVAN_SCREENSHOT"):
-        shutil.copy(tmp_path / "web-chat.png", kept)
+    keep(page, "web-chat")
 
 
 def test_speak_into_the_microphone(page: Page) -> None:
@@ -113,6 +126,154 @@ def test_a_turn_that_fails_says_why_and_the_next_is_answered(page: Page, chat_ur
 
 
 def test_an_example_is_answered(page: Page, chat_url: str) -> None:
-    page.get_by_text("What month comes after November?").click()
+    page.get_by_text("What month comes after November?").first.click()
     answered(page, 1)
     assert copied(page) == over_http(chat_url, ("user", "What month comes after November?"))
+
+
+def test_settings_change_the_answer(page: Page, chat_url: str) -> None:
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("number input for Longest answer").fill("3")
+    page.get_by_label("Language of the answer").click()
+    page.get_by_role("option", name="Français").click()
+    page.get_by_role("textbox").fill("hello")
+    submit(page)
+    turns = ("system", "Réponds en français."), ("user", "hello")
+    assert copied(page) == over_http(chat_url, *turns, max_tokens=3)
+
+
+def test_asked_again_and_otherwise(page: Page, chat_url: str, question: Files) -> None:
+    attach(page, question["picture"], question["picture"])
+    page.get_by_role("textbox").fill("hello")
+    submit(page)
+    first = copied(page)
+    page.get_by_label("Retry").click()
+    answered(page, 1)
+    says(page, first)
+    page.get_by_label("Edit").last.click()
+    page.locator("textarea.edit-textarea").fill("good morning")
+    page.get_by_label("Submit").first.click()
+    expect(page.get_by_test_id("user").filter(has_text="good morning")).to_have_count(1)
+    answered(page, 1)
+    picture = parts(question)[0]
+    says(page, over_http(chat_url, ("user", [picture, picture, {"type": "text", "text": "good morning"}])))
+
+
+def test_an_answer_can_be_stopped(page: Page, chat_server: Any) -> None:
+    engine = chat_server.engines()[0]
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        page.get_by_role("textbox").fill("hello")
+        page.get_by_role("button", name="Submit").click()
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_role("textbox")).to_be_enabled()
+    finally:
+        # A machine that takes minutes over this may have seen the engine replaced.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(engine, signal.SIGCONT)
+    page.get_by_role("textbox").fill("hello again")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_test_id("bot").last).to_be_visible()
+    expect(page.get_by_role("textbox")).to_be_enabled()
+
+
+def picked(page: Page) -> list[str]:
+    """The titles of the conversations that the browser keeps."""
+    page.get_by_label("Conversations").click()
+    titles = page.get_by_role("option").all_inner_texts()
+    page.get_by_label("Conversations").blur()
+    expect(page.get_by_role("option")).to_have_count(0)
+    return [title.strip().removeprefix("✓").strip() for title in titles]
+
+
+def test_conversations_stay_in_the_browser(page: Page, chat_url: str) -> None:
+    for words in ("first words", "other words"):
+        page.get_by_role("textbox").fill(words)
+        submit(page)
+        expect(page.get_by_label("Conversations")).to_have_value(words)
+        page.get_by_role("button", name="New").first.click()
+        expect(page.get_by_test_id("bot")).to_have_count(0)
+    page.reload()
+    page.get_by_role("textbox").wait_for()
+    assert picked(page) == ["other words", "first words"]
+    page.get_by_label("Conversations").click()
+    page.get_by_role("option", name="first words").click()
+    expect(page.get_by_test_id("user")).to_contain_text("first words")
+    page.get_by_role("textbox").fill("and then")
+    submit(page)
+    first = over_http(chat_url, ("user", "first words"), strip=False)
+    assert copied(page) == over_http(chat_url, ("user", "first words"), ("assistant", first), ("user", "and then"))
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_test_id("bot")).to_have_count(0)
+    page.reload()
+    page.get_by_role("textbox").wait_for()
+    assert picked(page) == ["other words"]
+
+
+def test_on_a_phone(phone: Page, chat_url: str, question: Files, keep: Keep) -> None:
+    attach(phone, question["picture"], question["picture"])
+    phone.get_by_role("textbox").fill("And these?")
+    submit(phone)
+    picture = parts(question)[0]
+    assert copied(phone) == over_http(chat_url, ("user", [picture, picture, {"type": "text", "text": "And these?"}]))
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    for name in ("New", "Delete", "Settings"):
+        box = phone.get_by_role("button", name=name).first.bounding_box()
+        assert box
+        assert box["width"] >= 24
+        assert box["x"] + box["width"] <= 390
+    keep(phone, "web-chat-phone")
+
+
+def tab_to(page: Page, words: str) -> None:
+    """Press the tabulator until what is in focus has such a name."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        name = page.evaluate("""() => {
+            const one = document.activeElement;
+            const names = [one.getAttribute('aria-label'), one.title, one.innerText, one.placeholder];
+            return one === document.body ? '' : names.join(' ');
+        }""")
+        if words in name:
+            return
+    raise AssertionError(f"the tabulator does not lead to {words}")
+
+
+def test_by_keyboard_alone(page: Page, chat_url: str) -> None:
+    tab_to(page, "Type")
+    page.keyboard.type("hello")
+    page.keyboard.press("Enter")
+    answered(page, 1)
+    tab_to(page, "Retry")
+    page.keyboard.press("Enter")
+    answered(page, 1)
+    says(page, over_http(chat_url, ("user", "hello")))
+    tab_to(page, "New")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("bot")).to_have_count(0)
+
+
+def test_two_models_side_by_side(page: Page, preferences: Path, keep: Keep) -> None:
+    names = sorted(("model-f16", httpx.get(f"{page.url}health", trust_env=False).json()["model"]))
+    page.get_by_role("tab", name="Compare").click()
+    panel = page.get_by_role("tabpanel").filter(visible=True)
+    panel.get_by_role("textbox").fill("What month comes after November?")
+    panel.get_by_role("button", name="Submit").click()
+    better = panel.get_by_role("button", name="Left is better")
+    expect(better).to_be_enabled()
+    expect(panel.get_by_test_id("bot")).to_have_count(2)
+    said = panel.inner_text()
+    assert not [name for name in names if name in said], "it is not blind"
+    better.click()
+    told = panel.get_by_text("Left was")
+    expect(told).to_be_visible()
+    left, right = re.findall(r"Left was (\S+), right was (\S+)\.", told.inner_text())[0]
+    assert sorted((left, right)) == names
+    expect(panel.get_by_role("row").filter(has_text=left)).to_contain_text("100%")
+    keep(page, "compare")
+    (row,) = [json.loads(line) for line in (preferences / "preferences.jsonl").read_text().splitlines()]
+    assert row.keys() == {"time", "left", "right", "preferred"}
+    assert (row["left"], row["right"], row["preferred"]) == (left, right, left)
+    panel.get_by_role("button", name="New comparison").click()
+    expect(panel.get_by_test_id("bot")).to_have_count(0)
+    expect(better).to_be_disabled()
