@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import re
@@ -16,8 +17,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
+import psutil
 import pytest
+import soundfile
 
 Make = Callable[..., bytes]
 URL = "/v1/chat/completions"
@@ -53,6 +57,12 @@ def test_models_and_health(client: openai.OpenAI, http: httpx.Client) -> None:
         client.chat.completions.create(model="gpt-4o", **say(text("x")))
 
 
+def test_server_and_engine_listen_on_loopback_alone(server: Any) -> None:
+    for process in (server.process.pid, *server.engines()):
+        listening = [one for one in psutil.Process(process).net_connections() if one.status == psutil.CONN_LISTEN]
+        assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
+
+
 def test_metrics_count_answers(client: openai.OpenAI, http: httpx.Client) -> None:
     def figure(line: str) -> float:
         found = re.findall(rf"^{re.escape(line)} (\S+)$", http.get("/metrics").raise_for_status().text, re.MULTILINE)
@@ -85,6 +95,18 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
+def silence(seconds: int) -> bytes:
+    """A FLAC file of a few kilobytes that unpacks to a hundred megabytes."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(8000 * seconds, np.int16), 8000, format="FLAC")
+    assert len(buffer.getvalue()) < 100_000
+    return buffer.getvalue()
+
+
+def path_for_a_clip() -> Any:
+    return {"type": "input_audio", "input_audio": {"data": "file:///etc/passwd", "format": "wav"}}
+
+
 BAD: dict[str, tuple[Callable[[Make, Make], Any], int, str]] = {
     "one sample": (lambda wav, png: say(audio(wav(1))), 400, "too short"),
     "ten minutes": (lambda wav, png: say(audio(wav(8000 * 600, 8000))), 400, "too long"),
@@ -97,6 +119,14 @@ BAD: dict[str, tuple[Callable[[Make, Make], Any], int, str]] = {
     "a web address": (
         lambda wav, png: say({"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}), 400, "not fetched",
     ),
+    "a file's address": (
+        lambda wav, png: say({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}), 400, "not fetched",
+    ),
+    "a path": (
+        lambda wav, png: say({"type": "image_url", "image_url": {"url": "/etc/passwd"}}), 400, "not fetched",
+    ),
+    "a path for a clip": (lambda wav, png: say(path_for_a_clip()), 400, "base64"),
+    "half an hour in a small file": (lambda wav, png: say(audio(silence(1800))), 400, "too long"),
     "special token": (lambda wav, png: say(text("what is <|image_pad|>?")), 400, r"<\|image_pad\|>"),
     "special token in halves": (lambda wav, png: say(text("<|image_"), text("pad|>")), 400, r"<\|image_pad\|>"),
     "longer than the context": (lambda wav, png: say(text("ab " * 1500)), 400, "at most 1024 tokens"),
