@@ -15,6 +15,7 @@ from caravan.serve.web.uploads import Uploads
 
 # Uploads and recordings are deleted after an hour; the check is made as often.
 KEEP_SECONDS = 3600
+LOOK_SECONDS = 0.02
 # Each message in the direction of its own script; no button that would send pictures elsewhere; all of a phone's width.
 CSS = """
 .message, .message *, textarea { unicode-bidi: plaintext; text-align: start; }
@@ -29,9 +30,10 @@ MONO_FONTS = ("ui-monospace", "Consolas", "monospace")
 def mount_chat(app: FastAPI, assistants: Sequence[Assistant]) -> FastAPI:
     """Mount the page of an assistant, and of another to compare it with if there is one, at `/`."""
     first, *_ = assistants
+    blocks = page_of(assistants)
     gr.mount_gradio_app(
         app,
-        page_of(assistants),
+        blocks,
         path="/",
         theme=gr.themes.Soft(primary_hue="amber", font=SYSTEM_FONTS, font_mono=MONO_FONTS),
         css=CSS,
@@ -44,6 +46,8 @@ def mount_chat(app: FastAPI, assistants: Sequence[Assistant]) -> FastAPI:
         enable_monitoring=False,
         max_file_size=first.config.limits.request_bytes,
     )
+    # Gradio looks for work a thousand times a second: 3 % of a core for nothing.
+    blocks._queue.sleep_when_free = LOOK_SECONDS
     # Within the application, where the bounds on a request's body hold and its errors are told.
     page = next(route for route in app.routes if isinstance(route, Mount))
     page.app = Uploads(page.app)
