@@ -18,7 +18,7 @@ SENTENCES = (
     "كم عدد الأشهر؟",
 )
 CONTEXT = 1024
-START_SECONDS = 120
+START_SECONDS = 240
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +142,7 @@ def serve(model: Path, ready: Path, *settings: str) -> Iterator[Server]:
             time.sleep(0.1)
         yield Server(process, ready.read_text())
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
         assert process.returncode == 0
     finally:
         process.kill()

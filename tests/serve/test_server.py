@@ -47,7 +47,7 @@ def test_nothing_but_health_without_the_key(strict: Any, client: openai.OpenAI) 
 
 
 def test_answers_have_a_bound_of_their_own(client: openai.OpenAI) -> None:
-    found = ask(client, max_tokens=100_000, logit_bias={"5": -100}, timeout=60)
+    found = ask(client, max_tokens=100_000, logit_bias={"5": -100}, timeout=240)
     assert (found.choices[0].finish_reason, found.usage.completion_tokens) == ("length", 50)
     with pytest.raises(openai.BadRequestError, match="at most 1,000 characters"):
         client.completions.create(model="tiny", prompt="x" * 1001)
@@ -61,7 +61,7 @@ def test_the_log_tells_what_was_asked_for_and_nothing_of_what_was_said(exported:
             broken = {"messages": [{"role": "user", "content": "<|end|>a secret word"}]}
             assert httpx.post(f"{server.url}/v1/chat/completions", json=broken, trust_env=False).status_code == 400
             server.process.terminate()
-            return server.process.communicate(timeout=30)[0]
+            return server.process.communicate(timeout=120)[0]
 
     plain = said()
     assert re.search(r"POST /v1/chat/completions 200 \d+\.\d\d s", plain)

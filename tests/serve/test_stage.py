@@ -52,7 +52,7 @@ def test_ctrl_c_ends_server_and_engine(
     with start_server(exported) as server:
         engine = server.engine()
         server.process.send_signal(signal.SIGINT)
-        said, _ = server.process.communicate(timeout=30)
+        said, _ = server.process.communicate(timeout=120)
         assert server.process.returncode == 0, said
         assert "tiny reads, hears and sees" in said
         assert f"curl {server.url}/v1/chat/completions" in said

@@ -77,7 +77,7 @@ def test_attempts_go_on_until_one_succeeds(tmp_path: Path, monkeypatch: pytest.M
         assert supervisor.process
         first = supervisor.process.pid
         os.kill(first, signal.SIGKILL)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while client.absence or client.facts().address == "http://0":
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
@@ -124,7 +124,7 @@ def test_the_engine_does_not_outlive_a_killed_parent(exported: Path) -> None:
     assert alive(engine)
     parent.kill()
     parent.communicate()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(engine) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(engine)

@@ -146,7 +146,7 @@ def test_a_server_behind_that_is_gone(exported: Path, start_server: Start) -> No
         async def ask() -> None:
             async with assistant("tiny", ServeConfig(upstream=f"{behind.url}/v1")) as ours:
                 behind.process.terminate()
-                behind.process.communicate(timeout=30)
+                behind.process.communicate(timeout=120)
                 transport = httpx.ASGITransport(create_app(ours))
                 async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
                     body = {"messages": [{"role": "user", "content": "hello"}]}

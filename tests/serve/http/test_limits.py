@@ -14,13 +14,14 @@ from caravan.serve.http.limits import Limits
 
 
 def app(timeouts: TimeoutsConfig | None = None) -> FastAPI:
-    """Holds each body until it is told to let go of it."""
+    """Holds each body until it is told to let go of it; says when it has read one."""
     app = FastAPI()
-    app.state.go = asyncio.Event()
+    app.state.go, app.state.read = asyncio.Event(), asyncio.Event()
 
     @app.post("/hold")
     async def hold(request: Request) -> PlainTextResponse:
         size = len(await request.body())
+        app.state.read.set()
         await app.state.go.wait()
         return PlainTextResponse(str(size))
 
@@ -64,7 +65,7 @@ def test_bodies_together_are_bounded_while_they_are_held() -> None:
     async def run() -> list[int]:
         one = app()
         first = asyncio.create_task(send(one, b"x" * 100))
-        await asyncio.sleep(0.05)
+        await one.state.read.wait()
         refused = await send(one, b"x" * 60)
         one.state.go.set()
         statuses = [(await first).status_code, refused.status_code, (await send(one, b"x" * 60)).status_code]
