@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caravan.media.audio import SAMPLE_RATE, AudioLimits, decode_audio, encode_wav, window_count
 from caravan.media.image import ImageLimits, decode_image, encode_png
 from caravan.recipe.serve import LimitsConfig
-from caravan.records import AudioPart, ImagePart, Media, Message, Part, TextPart
+from caravan.records import AudioPart, ImagePart, Message, Part, TextPart
 from caravan.serve.errors import RequestError
 from caravan.text.chat import prompt_text
 
@@ -181,13 +179,6 @@ def decoded(
                 image = decode_image(part.image.read(), where=where, limits=ImageLimits(max_pixels=pixels))
                 pixels -= image.width * image.height
                 yield encode_png(image), room.picture
-
-
-def file_part(path: Path) -> AudioPart | ImagePart:
-    """A file as the part that its name says it is; what is not called a picture is taken for a clip."""
-    kind, _ = mimetypes.guess_type(path.name, strict=False)
-    media = Media(path=str(path))
-    return ImagePart(media) if (kind or "").startswith("image/") else AudioPart(media)
 
 
 def _joined(parts: Sequence[Part]) -> Iterator[Part]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,3 +95,9 @@ def test_asked_again_and_otherwise() -> None:
 
 def test_a_photograph_joins_what_is_in_the_box() -> None:
     assert photographed("c.webp", {"text": "see", "files": ["a"]}) == (None, {"text": "see", "files": ["a", "c.webp"]})
+
+
+def test_files_are_what_their_names_say() -> None:
+    names = ("a.png", "a.JPG", "a.webp", "a.wav", "a.mp3", "recording")
+    kinds = [talk.file_part(Path(name)).type for name in names]
+    assert kinds == ["image", "image", "image", "audio", "audio", "audio"]
