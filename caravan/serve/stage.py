@@ -9,6 +9,7 @@ import gc
 import ipaddress
 import os
 import secrets
+import shlex
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def url_of(sock: socket.socket) -> str:
 def announce(assistant: Assistant, url: str) -> None:
     """Say what is served, and how to reach it."""
     key = assistant.config.api_key
-    header = f" -H 'Authorization: Bearer {key}'" if key else ""
+    header = f" -H {shlex.quote(f'Authorization: Bearer {key}')}" if key else ""
     lines = [
         assistant.description,
         f"web chat  {url}" + (" (any user name; the API key is the password)" if key else ""),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -46,16 +47,21 @@ def test_the_door_opens_without_torch_or_gradio() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 
 
-def test_ctrl_c_ends_server_and_engine(
+def test_what_is_printed_can_be_pasted_and_ctrl_c_ends_server_and_engine(
     exported: Path, start_server: Callable[..., AbstractContextManager[Any]]
 ) -> None:
-    with start_server(exported) as server:
+    with start_server(exported, "api_key=it's") as server:
+        told = [server.process.stdout.readline() for _ in range(6)]
+        assert told[0] == "tiny reads, hears and sees, and answers in writing.\n"
+        assert told[1].startswith(f"web chat  {server.url} ")
+        assert told[2:4] == [f"API       {server.url}/v1\n", "API key   it's\n"]
+        curl = "".join(told[4:6])
+        done = subprocess.run(["bash", "-c", f"{curl} --noproxy '*'"], capture_output=True, text=True, check=False)
+        assert json.loads(done.stdout)["choices"][0]["message"]["role"] == "assistant", (curl, done.stderr)
         engine = server.engine()
         server.process.send_signal(signal.SIGINT)
         said, _ = server.process.communicate(timeout=120)
         assert server.process.returncode == 0, said
-        assert "tiny reads, hears and sees" in said
-        assert f"curl {server.url}/v1/chat/completions" in said
         assert "Traceback" not in said
         with pytest.raises(ProcessLookupError):
             os.kill(engine, 0)
