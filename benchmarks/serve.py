@@ -5,10 +5,10 @@
 
 EXPORT: a folder that `export` wrote, for its tokenizer. The model is made here: the shape of TinyLlama 1.1B in Q4_0,
 with random weights. Both servers have the file, the threads and as many slots as there are clients; they are asked in
-turn, the first one changing with each round. A prompt pass asks all clients at once for one token after a prompt of
-their own, a decode pass for many tokens after a short one. Rates are medians over rounds, by wall clock and by CPU
-seconds of the server's processes, which other work on the machine hardly changes where there is one thread: several
-wait for each other, and spend the processor on it.
+turn, the first one changing with each round; with --hf, so are one client of ours and generate. A prompt pass asks all
+clients at once for one token after a prompt of their own, a decode pass for many tokens after a short one. Rates are
+medians over rounds, by wall clock and by CPU seconds of the server's processes, which other work on the machine hardly
+changes where there is one thread: several wait for each other, and spend the processor on it.
 """
 
 from __future__ import annotations
@@ -193,28 +193,48 @@ def summary(seen: dict[tuple[str, str], list[Pass]], clients: int, length: int) 
     return told
 
 
-def hugging_face(tokens: int, threads: int) -> dict[str, float]:
-    """Hugging Face's generate at the same shape, bfloat16: tokens decoded a second, by wall and by CPU."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+class HuggingFace:
+    """Hugging Face's generate at the same shape, in bfloat16."""
 
-    torch.set_num_threads(threads)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, dtype=torch.bfloat16,
-    )  # fmt: skip
-    with torch.device("meta"):
-        model = LlamaForCausalLM(config)
-    model = model.to_empty(device="cpu").to(torch.bfloat16).eval()
-    for weight in (*model.parameters(), *model.buffers()):
-        weight.data.fill_(0.01)
-    prompt = torch.arange(300, 300 + SHORT)[None]
-    rates = []
-    for length in (1, tokens + 1):
+    def __init__(self, threads: int) -> None:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.set_num_threads(threads)
+        config = LlamaConfig(
+            vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, dtype=torch.bfloat16,
+        )  # fmt: skip
+        with torch.device("meta"):
+            model = LlamaForCausalLM(config)
+        self.model = model.to_empty(device="cpu").to(torch.bfloat16).eval()
+        for weight in (*self.model.parameters(), *self.model.buffers()):
+            weight.data.fill_(0.01)
+        self.prompt = torch.arange(300, 300 + SHORT)[None]
+
+    def decode(self, tokens: int) -> Pass:
+        """So many tokens after a short prompt."""
         wall, cpu = time.monotonic(), time.process_time()
-        model.generate(prompt, max_new_tokens=length, min_new_tokens=length, do_sample=False)
-        rates.append((time.monotonic() - wall, time.process_time() - cpu))
-    return {name: tokens / (rates[1][clock] - rates[0][clock]) for clock, name in enumerate(("wall", "cpu"))}
+        self.model.generate(self.prompt, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
+        return Pass(time.monotonic() - wall, time.process_time() - cpu, [], tokens)
+
+
+def beside_hugging_face(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Our server and Hugging Face's generate in turn, one client: tokens decoded a second, and ratios."""
+    settings = ["parallel=1", f"context={CONTEXT}", f"threads={options.threads}", "cache_mib=0"]
+    peer, seen = HuggingFace(options.threads), []
+    with serving(str(model), settings) as ours:
+        for number in range(-1, options.rounds):
+            passes = asyncio.run(run(ours, 1, SHORT, options.tokens, f"{number} decode")), peer.decode(options.tokens)
+            if number >= 0:  # the first warms up
+                seen.append(passes)
+    told = {}
+    for clock in ("wall", "cpu"):
+        rates = [
+            statistics.median(one.tokens / getattr(one, clock) for one in side) for side in zip(*seen, strict=True)
+        ]
+        told[clock] = {"ours": rates[0], "hugging face bf16": rates[1], "ratio": rates[0] / rates[1]}
+    return {"decode, tokens a second": told}
 
 
 def main() -> None:
@@ -232,12 +252,8 @@ def main() -> None:
         print(f"{model.stat().st_size / 2**20:.0f} MiB", flush=True)
         for clients in options.clients:
             print(json.dumps(compare(model, clients, options), indent=2), flush=True)
-    if options.hf:
-        print(
-            json.dumps(
-                {"hugging face bf16, tokens decoded a second": hugging_face(options.tokens, options.threads)}, indent=2
-            )
-        )
+        if options.hf:
+            print(json.dumps(beside_hugging_face(model, options), indent=2))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
 LANGUAGES = (ROOT / "docs" / "languages.md").read_text(encoding="utf-8")
+SERVING = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 COMMANDS = [
     shlex.split(line, comments=True)
-    for text in (README, TOUR, LANGUAGES)
+    for text in (README, TOUR, LANGUAGES, SERVING)
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
     if line.strip()
@@ -75,6 +76,7 @@ def test_the_recipes_in_the_docs_load(block: str, tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "mine.yaml")
 
 
-def test_pictures_and_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])
+def test_pictures_and_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / target).exists(), target

@@ -226,6 +226,11 @@ def test_transcriptions(client: openai.OpenAI, wav: Make, clip: Any) -> None:
     assert "".join(event.delta for event in events[:-1]).strip() == text
     with pytest.raises(openai.BadRequestError, match="no instruction in this language"):
         asked(language="xx")
+    assert asked(timestamp_granularities=["segment"], response_format="verbose_json").segments
+    with pytest.raises(openai.BadRequestError, match=r"timestamp_granularities\[\]\[0\]: Input should be 'segment'"):
+        asked(timestamp_granularities=["word"], response_format="verbose_json")
+    with pytest.raises(openai.BadRequestError, match=r"include\[\]: there is no such field"):
+        asked(include=["logprobs"])
     with pytest.raises(openai.BadRequestError, match="cannot be decoded"):
         client.audio.transcriptions.create(model="tiny", file=("../../a.wav", b"no sound"))
 
@@ -244,6 +249,21 @@ def test_many_clients_at_once_get_what_each_gets_alone(client: openai.OpenAI) ->
         together = dict(zip(words, pool.map(lambda word: answer(client, word, max_tokens=4), words), strict=True))
     # Requests that share a batch are rounded differently: a near tie may fall the other way.
     assert sum(alone[word] == together[word] for word in words) >= 10
+
+
+def test_what_is_known_of_a_conversation_is_not_read_again(client: openai.OpenAI) -> None:
+    def read(**more: Any) -> tuple[int, int]:
+        usage = client.chat.completions.create(**say("How many months? " * 20), **more).usage
+        assert usage
+        assert usage.prompt_tokens_details
+        return usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens or 0
+
+    whole, none = read()
+    assert none == 0
+    known = {"extra_body": {"cache_prompt": True}}
+    read(**known)
+    again, cached = read(**known)
+    assert again == whole > cached > whole / 2
 
 
 def test_the_asynchronous_client(server: Any) -> None:

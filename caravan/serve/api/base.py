@@ -166,6 +166,6 @@ def _path(location: Sequence[str | int]) -> str:
         tag = last == "response_format" or (isinstance(last, int) and before in ("messages", "content"))
         if isinstance(name, int):
             path += f"[{name}]"
-        elif not tag and "[" not in name:
+        elif not tag and ("[" not in name or name.endswith("[]")):
             path += f".{name}" if path else name
     return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,14 @@ from caravan.serve.errors import RequestError
 from caravan.serve.question import Piece, Sampling
 from caravan.serve.transcribe import Segment, cut, subtitles, transcribed
 
+# What is none of these would change the answer, and is refused.
+FIELDS = frozenset(
+    {
+        "file", "model", "language", "prompt", "response_format", "temperature", "stream", "timestamp_granularities[]",
+        "chunking_strategy",
+    }
+)  # fmt: skip
+
 
 def add(app: FastAPI, assistant: Assistant) -> None:
     """Offer POST /v1/audio/transcriptions."""
@@ -33,8 +41,13 @@ def add(app: FastAPI, assistant: Assistant) -> None:
         response_format: Annotated[Literal["json", "text", "srt", "verbose_json", "vtt"], Form()] = "json",
         temperature: Annotated[float | None, Form(ge=0, le=1, allow_inf_nan=False)] = None,
         stream: Annotated[bool, Form()] = False,
+        # Neutral values only.
+        granularities: Annotated[Sequence[Literal["segment"]], Form(alias="timestamp_granularities[]")] = (),
+        chunking_strategy: Annotated[Literal["auto"] | None, Form()] = None,
     ) -> Response:
         check_model(model, assistant.name)
+        if unknown := sorted((await request.form()).keys() - FIELDS):
+            raise RequestError("there is no such field", param=unknown[0][:80], expected=", ".join(sorted(FIELDS)))
         if language is not None and language not in LANGUAGES:
             raise RequestError(
                 "there is no instruction in this language",
