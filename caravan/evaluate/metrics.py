@@ -17,6 +17,8 @@ from caravan.recipe.evaluate import Target
 # Written without spaces between words: their error rate counts characters.
 BY_CHARACTER = ("zh", "ja", "th")
 FP32, INT4, HTTP = "fp32", "int4", "HTTP"
+# What a cascade's recogniser writes down, and what is answered to that.
+HEARD, CASCADE, FUSED = "heard", "cascade", "fused"
 
 
 def normalise(text: str) -> str:

@@ -30,6 +30,8 @@ _CARDS = """{% macro cards(turns) %}
 <p dir="auto" class="{{ {true: 'good', false: 'bad'}[turn.right] }}">{{ {true: "✓", false: "✗"}[turn.right] }}
 {{ turn.answer or "(nothing)" }}</p>
 {% if turn.right == false %}<p dir="auto" class="quiet">expected: {{ turn.expected }}</p>{% endif %}
+{% if turn.heard is defined %}<p dir="auto" class="quiet">heard by the cascade: {{ turn.heard or "(nothing)" }};
+answered: {{ turn.cascade or "(nothing)" }}</p>{% endif %}
 {% if turn.int4 != turn.answer %}<p dir="auto" class="quiet">int4: {{ turn.int4 or "(nothing)" }}</p>{% endif %}
 </div>
 {% endfor %}
@@ -98,6 +100,26 @@ style="background: color-mix(in srgb, var(--good) {{ share | round | int }}%, tr
 </table></div>
 {% endfor %}
 
+{% if cascade is defined %}
+<h2>Against a cascade</h2>
+<p>The same {{ cascade.rows }} clips by a recogniser, then a language model: exact answers
+{{ cascade.fused | percent }} fused, {{ cascade.cascade | percent }} by the cascade.</p>
+<div class="scroll"><table id="cascade">
+<tr><th>task</th><th>language</th><th class="number">items</th><th class="number">fused</th>
+<th class="number">cascade</th><th class="number">errors of its recogniser</th></tr>
+{% for line in cascade.figures %}
+<tr><td>{{ line.task }}</td><td>{{ line.language }}</td><td class="number">{{ line.rows }}</td>
+<td class="number">{{ line.fused | percent }}</td><td class="number">{{ line.cascade | percent }}</td>
+<td class="number">{{ line.heard | percent }}</td></tr>
+{% endfor %}
+</table></div>
+{% for name, line in cascade.latency.items() %}
+<p>{{ name }}: {{ "%.0f" | format(1000 * line.median) }} ms from the end of a clip to the first token (90th percentile
+{{ "%.0f" | format(1000 * line.p90) }} ms, {{ "%.0f" | format(1000 * line.cpu) }} ms of CPU; {{ line.clips }} clips)</p>
+{% endfor %}
+{{ plots.cascade | safe }}
+{{ cards(cascade_turns) }}
+{% endif %}
 {% if probes is defined %}
 <h2>Probes</h2>
 <p>What the senses do with what no test holds. <i>Before</i>: exact answers to the rows that a probe was made of.
@@ -165,6 +187,25 @@ MARKDOWN = """# Held-out quality
 | {{ task.task }} | {{ task.wrong }} | {{ task.rows }} | {{ task.other_item }} | {{ task.other_language }} \
 | {{ task.other_words }} |
 {% endfor %}
+{% if cascade is defined %}
+
+## Against a cascade
+
+| task | language | items | fused | cascade | errors of its recogniser |
+|---|---|---:|---:|---:|---:|
+{% for line in cascade.figures %}
+| {{ line.task }} | {{ line.language }} | {{ line.rows }} | {{ line.fused | percent }} | {{ line.cascade | percent }} \
+| {{ line.heard | percent }} |
+{% endfor %}
+| all | | {{ cascade.rows }} | {{ cascade.fused | percent }} | {{ cascade.cascade | percent }} | |
+
+| end of clip to first token | median | 90th percentile | CPU | clips |
+|---|---:|---:|---:|---:|
+{% for name, line in cascade.latency.items() %}
+| {{ name }} | {{ "%.0f" | format(1000 * line.median) }} ms | {{ "%.0f" | format(1000 * line.p90) }} ms \
+| {{ "%.0f" | format(1000 * line.cpu) }} ms | {{ line.clips }} |
+{% endfor %}
+{% endif %}
 {% if probes is defined %}
 
 ## Probes

@@ -80,6 +80,27 @@ def probes_plot(found: Sequence[Behaviour], languages: Sequence[str]) -> str:
     return svg(figure)
 
 
+def cascade_plot(found: Sequence[Mapping[str, Any]], languages: Sequence[str]) -> str:
+    """Exact answers of the fused model and of the cascade side by side, a panel for each task; empty without any."""
+    tasks = sorted({one["task"] for one in found})
+    if not tasks:
+        return ""
+    figure = _figure(len(tasks))
+    for place, task in enumerate(tasks):
+        axes = figure.add_subplot(len(tasks), 1, place + 1)
+        by = {one["language"]: one for one in found if one["task"] == task}
+        heard = [language for language in languages if language in by]
+        for side, (name, colour) in enumerate((("fused", BAR), ("cascade", INK))):
+            places = [number + 0.36 * side - 0.18 for number in range(len(heard))]
+            axes.bar(places, [by[language][name] for language in heard], color=colour, width=0.34)
+        axes.set_xticks(range(len(heard)), heard, fontsize=8, color=INK)
+        axes.set_xlim(-0.6, len(heard) - 0.4)
+        axes.set_ylim(0, 1.12)
+        axes.set_yticks([0, 0.5, 1])
+        strip(axes, f"{task}: exact answers, fused (coloured) and cascade")
+    return svg(figure)
+
+
 def bits_plot(bits: Mapping[str, float]) -> str:
     """Bits per byte of held-out text in each language; empty where nothing was measured."""
     if not bits:

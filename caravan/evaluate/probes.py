@@ -87,7 +87,8 @@ def probe_rows(config: ProbesConfig, rows: Sequence[Row], seed: int) -> list[Pro
 def said(row: Row) -> str:
     """What the one clip of a row says, where that is known."""
     clips = [part for part in _parts(row) if isinstance(part, AudioPart)]
-    return clips[0].text.strip() if len(clips) == 1 else ""
+    words = clips[0].text.strip() if len(clips) == 1 else ""
+    return words if any(map(str.isalnum, words)) else ""
 
 
 def _parts(row: Row) -> list[Part]:
@@ -140,15 +141,15 @@ def _blank(row: Row, neighbours: Neighbours) -> Row:
 
 def _transcript(row: Row, neighbours: Neighbours) -> Row | None:
     """Written down, asked in the clip's own language: what the two below are to be compared with."""
-    return _written_down(row, row.language, _first(row, AudioPart), said(row))
+    return replace(written_down(row, row.language), reference=said(row)) if said(row) else None
 
 
 def _asked_in_another(row: Row, neighbours: Neighbours) -> Row | None:
-    others = [code for code in neighbours.languages if code != row.language and code in INSTRUCTIONS["transcribe"]]
-    if not others:
+    others = [code for code in neighbours.languages if code != row.language]
+    if not others or not said(row):
         return None
     code = others[draw(len(others), neighbours.seed, "asked", row.id)]
-    return _written_down(row, code, _first(row, AudioPart), said(row))
+    return replace(written_down(row, code), reference=said(row))
 
 
 def _code_switched(row: Row, neighbours: Neighbours) -> Row | None:
@@ -159,16 +160,16 @@ def _code_switched(row: Row, neighbours: Neighbours) -> Row | None:
     pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), dtype=np.float32)
     first, second = (_wave(_first(one, AudioPart)) for one in (row, other))
     both = f"{said(row)} {said(other)}"
-    return _written_down(row, row.language, _clip(np.concatenate([first, pause, second]), both), both)
+    clip = _clip(np.concatenate([first, pause, second]), both)
+    changed = _changed(row, AudioPart, lambda _: clip)
+    return replace(written_down(changed, row.language), reference=both)
 
 
-def _written_down(row: Row, language: str, clip: Part | None, reference: str) -> Row | None:
-    """The clip alone with an instruction to write it down; None where nobody knows what it says."""
-    if clip is None or not reference or row.language not in INSTRUCTIONS["transcribe"]:
-        return None
-    pool = INSTRUCTIONS["transcribe"][language]
-    words = pool[draw(len(pool), "probe", row.id)]
-    return replace(row, messages=(Message.of("user", clip, words),), reference=reference)
+def written_down(row: Row, language: str) -> Row:
+    """A row's clips alone, with an instruction to write them down, of a pool without this language in English."""
+    pool = INSTRUCTIONS["transcribe"].get(language, INSTRUCTIONS["transcribe"]["en"])
+    clips = [part for part in _parts(row) if isinstance(part, AudioPart)]
+    return replace(row, messages=(Message.of("user", *clips, pool[draw(len(pool), "probe", row.id)]),))
 
 
 def _wave(part: Part | None) -> Wave:

@@ -11,7 +11,20 @@ from typing import Any
 from caravan.core.files import write_json, write_text
 from caravan.evaluate import plots
 from caravan.evaluate.behaviour import GUARDED, WRITTEN_DOWN, Behaviour, behaviours, guard_figures, means
-from caravan.evaluate.metrics import FP32, Score, confusion_matrices, failures, reached, scores, table
+from caravan.evaluate.comparison import compared
+from caravan.evaluate.metrics import (
+    CASCADE,
+    FP32,
+    FUSED,
+    HEARD,
+    Score,
+    confusion_matrices,
+    failures,
+    reached,
+    right,
+    scores,
+    table,
+)
 from caravan.evaluate.page import MARKDOWN, PAGE
 from caravan.evaluate.probes import Probed
 from caravan.evaluate.rows import Row
@@ -63,6 +76,16 @@ def probes_report(
     }
 
 
+def cascade_report(rows: Sequence[Row], answers: Answers, latency: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Fused model and cascade on the same rows: by task and language, over all rows, and the time to a first token."""
+    found = compared(rows, answers)
+    count = sum(one.rows for one in found)
+    total = {
+        by: sum(getattr(one, by) * one.rows for one in found) / count if count else None for by in (FUSED, CASCADE)
+    }
+    return {"figures": [asdict(one) for one in found], "rows": count, **total, "latency": latency}
+
+
 def write_report(
     out: Path,
     report: Mapping[str, Any],
@@ -70,6 +93,7 @@ def write_report(
     rows: Sequence[Row],
     answers: Answers,
     probed: Sequence[Probed] = (),
+    spoken: Sequence[Row] = (),
     *,
     seed: int,
 ) -> None:
@@ -80,11 +104,17 @@ def write_report(
     turns = [shown(row, answers) for row in choose_turns(rows, answers[FP32], config.turns, seed)]
     shown_probes = choose_probes(probed, config.probes.turns if config.probes else 0, seed)
     probe_turns = [_shown_probe(one, answers) for one in shown_probes]
-    facts = {**report, "turns": turns, "probe_turns": probe_turns, "reached": reached}
+    unlike = [row for row in spoken if right(answers[FP32][row.id], row) != right(answers[CASCADE][row.id], row)]
+    cascade_turns = [
+        shown(row, answers) | {"heard": answers[HEARD][row.id], "cascade": answers[CASCADE][row.id]}
+        for row in choose_turns(unlike, answers[FP32], config.cascade.turns if config.cascade else 0, seed)
+    ]
+    facts = {**report, "turns": turns, "probe_turns": probe_turns, "cascade_turns": cascade_turns, "reached": reached}
     drawings = {
         "accuracy": plots.accuracy_plot(measured, languages),
         "errors": plots.error_plot(measured, languages),
         "bits": plots.bits_plot(report["bits_per_byte"]),
+        "cascade": plots.cascade_plot(report.get("cascade", {}).get("figures", []), languages),
         "probes": plots.probes_plot(
             [Behaviour(**one) for one in report.get("probes", {}).get("figures", [])], languages
         ),

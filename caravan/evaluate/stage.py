@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +17,8 @@ from caravan.recipe.serve import ServeConfig
 
 JOURNAL, BITS = "predictions.jsonl", "bits_per_byte.json"
 PROJECTOR = "mmproj-f16.gguf"
+# Loads the model and its tokenizer, once.
+Load = Callable[[], tuple[Any, Any]]
 
 
 def run(config: EvaluateConfig, ctx: StageContext) -> dict[str, Any]:
@@ -31,24 +35,36 @@ def run(config: EvaluateConfig, ctx: StageContext) -> dict[str, Any]:
     """
     from caravan.evaluate.predictions import Predictions
     from caravan.evaluate.probes import probe_rows
-    from caravan.evaluate.report import build_report, probes_report, write_report
+    from caravan.evaluate.report import build_report, cascade_report, probes_report, write_report
     from caravan.evaluate.rows import first_of_each_cell, heldout_rows
 
     rows = heldout_rows(ctx.need("dialogues").path, limit=config.limit, seed=ctx.seed, tasks=config.tasks)
     probed = probe_rows(config.probes, rows, ctx.seed) if config.probes else []
     predictions = Predictions(ctx.out / JOURNAL)
-    _ask_torch(config, ctx, rows, [one.row for one in probed], predictions)
+    load = cache(partial(_load, ctx))
+    _ask_torch(config, ctx, rows, [one.row for one in probed], predictions, load)
+    spoken, seconds = _ask_cascade(config, ctx, rows, predictions, load) if config.cascade else ([], {})
     if "gguf" in ctx.inputs:
         compared = first_of_each_cell(rows, config.int4_limit)
         _ask_export(config, ctx.inputs["gguf"], compared, predictions)
     report = build_report(config, rows, predictions.answers, read_json(ctx.out / BITS))
     if config.probes:
         report["probes"] = probes_report(rows, probed, predictions.answers, ctx.languages)
-    write_report(ctx.out, report, config, rows, predictions.answers, probed, seed=ctx.seed)
+    if config.cascade:
+        report["cascade"] = cascade_report(spoken, predictions.answers, seconds)
+    write_report(ctx.out, report, config, rows, predictions.answers, probed, spoken, seed=ctx.seed)
     return {"rows": len(rows), "bits_per_byte": report["bits_per_byte_mean"], "table": report["table"]}
 
 
-def _ask_torch(config: EvaluateConfig, ctx: StageContext, rows: list[Any], probes: list[Any], predictions: Any) -> None:
+def _load(ctx: StageContext) -> tuple[Any, Any]:
+    from caravan.models.load import load_model
+
+    return load_model(ctx.need("model").path)
+
+
+def _ask_torch(
+    config: EvaluateConfig, ctx: StageContext, rows: list[Any], probes: list[Any], predictions: Any, load: Load
+) -> None:
     """Answers in fp32, to the test and the probes, and bits per byte, as far as they are not there yet."""
     from caravan.evaluate.behaviour import GUARDED, running_away
     from caravan.evaluate.metrics import FP32
@@ -62,9 +78,8 @@ def _ask_torch(config: EvaluateConfig, ctx: StageContext, rows: list[Any], probe
     from caravan.evaluate.answers import torch_answers
     from caravan.evaluate.bits import measure
     from caravan.evaluate.guard import Guarded, without_loop
-    from caravan.models.load import load_model
 
-    model, tokenizer = load_model(ctx.need("model").path)
+    model, tokenizer = load()
     if not bits.exists():
         heldout = ctx.inputs.get("tokenizer")
         given = {"most_bytes": config.heldout_bytes, "length": config.length}
@@ -75,6 +90,15 @@ def _ask_torch(config: EvaluateConfig, ctx: StageContext, rows: list[Any], probe
         predictions.fill(FP32, probes, torch_answers(model, tokenizer, longest), config.batch)
         guarded = without_loop(torch_answers(cast(Any, Guarded(model)), tokenizer, longest))
         predictions.fill(GUARDED, away(), guarded, config.batch)
+
+
+def _ask_cascade(
+    config: EvaluateConfig, ctx: StageContext, rows: list[Any], predictions: Any, load: Load
+) -> tuple[list[Any], Any]:
+    """The rows that a cascade was asked, too, and the seconds to the first token each way."""
+    from caravan.evaluate.cascade import ask_cascade
+
+    return ask_cascade(config, ctx, rows, predictions, load)
 
 
 def _ask_export(config: EvaluateConfig, gguf: Artifact, rows: list[Any], predictions: Any) -> None:

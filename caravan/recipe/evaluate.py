@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from pydantic import Field, PositiveInt
 
 from caravan.recipe.base import Section
+from caravan.recipe.services import Service
 
 
 class Target(Section):
@@ -54,6 +55,30 @@ class ProbesConfig(Section):
     turns: PositiveInt = Field(12, description="probes on the page, with their sound and pictures")
 
 
+class Transcriptions(Service):
+    """Any OpenAI-compatible `/audio/transcriptions`."""
+
+    url: str = Field(pattern=r"^https?://", description="its address, up to and with /audio/transcriptions")
+    model: str = Field("whisper-1", description="model")
+
+
+class CascadeConfig(Section):
+    """The same clips by a recogniser and then a language model: what is right, and how soon the first token comes."""
+
+    recogniser: str | Transcriptions = Field(
+        "self",
+        description="who writes the clips down: `self` (the model that is evaluated), `sample-whisper`, a folder or hub"
+        " name of a Whisper, or {url: …} of a service",
+    )
+    model: str | None = Field(
+        None, description="language model that answers: folder or hub name; default: the model that is evaluated"
+    )
+    limit: PositiveInt = Field(4, description="rows with a clip of each task, language and held-out group")
+    timed: PositiveInt = Field(12, description="of these, rows that are timed, one at a time")
+    max_new_tokens: PositiveInt = Field(96, description="longest transcript, in tokens")
+    turns: PositiveInt = Field(6, description="clips on the page on which the two differ")
+
+
 class EvaluateConfig(Section):
     """Held-out quality of the model, and of the export where there is one."""
 
@@ -69,5 +94,8 @@ class EvaluateConfig(Section):
     turns: PositiveInt = Field(24, description="sample turns on the page")
     probes: ProbesConfig | None = Field(
         None, description="how ears and eyes behave at their limits; default: not asked"
+    )
+    cascade: CascadeConfig | None = Field(
+        None, description="a recogniser and then a language model on the same clips; default: not compared"
     )
     targets: list[Target] = Field(TARGETS, description="the lines of the last table")

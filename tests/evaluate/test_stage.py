@@ -9,10 +9,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from caravan.core.errors import ArtifactError
 from caravan.core.files import read_json
 from caravan.core.stage import StageContext
-from caravan.evaluate import answers, stage
+from caravan.evaluate import answers, cascade, stage
 from caravan.evaluate.guard import Guarded
 from caravan.evaluate.rows import Row
-from caravan.recipe.evaluate import EvaluateConfig, ProbesConfig
+from caravan.recipe.evaluate import CascadeConfig, EvaluateConfig, ProbesConfig
 
 
 @pytest.fixture
@@ -92,6 +92,33 @@ def test_probes_are_asked_once_and_stand_in_the_report(
     assert 'id="probes"' in page
     assert "| silence | 2 |" in (whole.out / "report.md").read_text()
     assert page.count("<audio") >= 2
+    monkeypatch.setattr("caravan.models.load.load_model", None)
+    assert stage.run(config, whole) == counts
+
+
+def test_a_cascade_by_the_model_itself_is_compared(
+    context: Any, row: Any, wav: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = [row(f"{language}{i}", "x", "speech", language, audio=wav) for i in range(2) for language in ("en", "de")]
+    whole = context("out", spoken)
+    config = CONFIG.model_copy(update={"cascade": CascadeConfig(timed=2)})
+    asked: list[tuple[str, int]] = []
+
+    def listening(model: Any, tokenizer: Any, longest: int) -> Any:
+        def answer(rows: list[Row]) -> list[str]:
+            asked.extend((row.messages[0].content[0].type, longest) for row in rows)
+            return [{"text": "y", "audio": "what is x"}[row.messages[0].content[0].type] for row in rows]
+
+        return answer
+
+    for module in (answers, cascade):
+        monkeypatch.setattr(module, "torch_answers", listening)
+    counts = stage.run(config, whole)
+    report = read_json(whole.out / "report.json")["cascade"]
+    assert (report["rows"], report["fused"], report["cascade"]) == (4, 0, 0)
+    assert {name: line["clips"] for name, line in report["latency"].items()} == {"fused": 2, "cascade": 2}
+    assert 'id="cascade"' in (whole.out / "report.html").read_text()
+    assert "| speech | de | 2 | 0.0 % | 0.0 % |" in (whole.out / "report.md").read_text()
     monkeypatch.setattr("caravan.models.load.load_model", None)
     assert stage.run(config, whole) == counts
 
