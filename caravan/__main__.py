@@ -211,6 +211,32 @@ def serve(
     run_server(model, config, mmproj=mmproj, ready_file=ready_file)
 
 
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="a model's folder or file, or an adapter")],
+    target: Annotated[Path, typer.Argument(metavar="TO", help="folder to write")],
+    to: Annotated[str | None, typer.Option(help="layout to write: hf (default), delta, unmerged")] = None,
+    base: Annotated[Path | None, typer.Option(help="Hugging Face folder that a delta or an adapter belongs to")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="LoRA adapter that is taken out of a merged model")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; default: as it is")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of a further setting")] = None,
+) -> None:
+    """Write a model in another layout, a tensor at a time; what FROM is in is seen from its files.
+
+    `caravan convert adapter merged --base llama` · `caravan convert tuned delta --to delta --base llama`
+    """
+    from caravan.recipe.convert import ConvertConfig
+    from caravan.recipe.load import load_section
+
+    options = {"to": to, "base": base, "adapter": adapter, "dtype": dtype}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    config = load_section(ConvertConfig, [*(settings or []), *given])
+    from caravan.convert.run import convert as write
+
+    artifact = write(source, target, config)
+    console.print(f"[green]✓[/] {artifact.path}", highlight=False)
+
+
 Texts = Annotated[
     list[str],
     typer.Argument(metavar="TEXT...", help="Parquet, JSONL, text or web archives; `{language}` stands for each"),

@@ -15,12 +15,12 @@ LAYERS = (
     {"recipe", "records"},
     {"text", "media", "samples", "engine", "pages"},
     {"models"},
-    {"curate", "tokenize", "instruct", "train", "evaluate", "export", "serve", "plan"},
+    {"curate", "tokenize", "instruct", "train", "evaluate", "export", "convert", "serve", "plan"},
     {"__main__", "road", "report", "inspection", "doctor", "validation"},
 )
 # Within these layers a part may import its neighbours.
 OPEN_LAYERS = (1, 5)
-TORCH_ALLOWED = {"models", "train", "evaluate", "export", "serve", "media"}
+TORCH_ALLOWED = {"models", "train", "evaluate", "export", "convert", "serve", "media"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,0 +1,1 @@
+"""Conversion of models between the layouts of other frameworks, a tensor at a time."""

@@ -1,0 +1,95 @@
+"""The door of conversion: what a model is converted from is seen from its files, what to is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from caravan.convert.delta import apply_delta, make_delta
+from caravan.convert.folder import Model, open_folder, write_folder
+from caravan.convert.lora import ADAPTER_CONFIG, merge, open_adapter, unmerge
+from caravan.core.artifact import MANIFEST, Artifact, make_artifact
+from caravan.core.errors import ModelError, UsageError
+from caravan.core.files import sha256_obj
+from caravan.models.adapters import whole_in_folder
+from caravan.recipe.convert import ConvertConfig
+
+
+def convert(source: Path, target: Path, config: ConvertConfig) -> Artifact:
+    """Write a model in another layout; done again only if something changed, and gone on with after a kill.
+
+    Raises:
+        ModelError: what is there is not what the conversion needs.
+        UsageError: settings that do not fit what is there.
+        DiskFullError: there is no room.
+    """
+    if source.resolve() == target.resolve():
+        raise UsageError("a model is not converted in its place", expected="another folder", got=target)
+    write = WRITERS[config.to]
+    named = [path for path in (source, config.base, config.adapter) if path is not None]
+    key = sha256_obj({"config": config.model_dump(mode="json"), "files": [_stamps(path) for path in named]})
+    artifact, _ = make_artifact(
+        target,
+        key,
+        kind="model",
+        stage="convert",
+        parents={str(path): _key(path) for path in named},
+        recipe={"convert": config.model_dump(mode="json")},
+        make=lambda out: write(source, out, config),
+    )
+    return artifact
+
+
+def _stamps(path: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of the files that are read: their values would take as long as the conversion."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    if not files:
+        raise ModelError(
+            "nothing to convert", where=str(path), expected="a model", got="no files", fix="correct the path"
+        )
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def _key(path: Path) -> str:
+    return Artifact.open(path).manifest.key if (path / MANIFEST).is_file() else sha256_obj(_stamps(path))
+
+
+def _to_hf(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
+    """A plain folder: a delta or an adapter put on its base, or another layout."""
+    options: dict[str, Any] = {"dtype": config.dtype, "shard_gb": config.shard_gb}
+    if (source / ADAPTER_CONFIG).is_file():
+        return merge(_base(config), open_adapter(source), out, **options)
+    model = open_folder(source)
+    if config.base is not None:
+        return apply_delta(model, open_folder(config.base), out, new_rows=config.new_rows, **options)
+    write_folder(out, model, **options)
+    return {"tensors": len(model.weights)}
+
+
+def _to_delta(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {"dtype": config.dtype, "shard_gb": config.shard_gb, "new_rows": config.new_rows}
+    return make_delta(open_folder(source), _base(config), out, **options)
+
+
+def _unmerged(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
+    assert config.adapter is not None
+    whole_in_folder(source)
+    base = open_folder(config.base) if config.base else None
+    adapter = open_adapter(config.adapter)
+    return unmerge(open_folder(source), adapter, out, base=base, dtype=config.dtype, shard_gb=config.shard_gb)
+
+
+def _base(config: ConvertConfig) -> Model:
+    if config.base is None:
+        raise UsageError(
+            "this belongs to a base", where="command line, --base", expected="its Hugging Face folder", got="none"
+        )
+    return open_folder(config.base)
+
+
+WRITERS: dict[str, Callable[[Path, Path, ConvertConfig], dict[str, Any]]] = {
+    "hf": _to_hf,
+    "delta": _to_delta,
+    "unmerged": _unmerged,
+}

@@ -1,0 +1,38 @@
+"""Conversion: which layout a model is written in, and what else goes into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from caravan.recipe.base import Section
+
+Layout = Literal["hf", "delta", "unmerged"]
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+class ConvertConfig(Section):
+    """A model from one layout to another. What it is converted from is seen from its files."""
+
+    to: Layout = Field("hf", description="layout to write; hf: a Hugging Face folder")
+    base: Path | None = Field(
+        None, description="Hugging Face folder that a delta or an adapter belongs to, or that a delta is taken from"
+    )
+    adapter: Path | None = Field(None, description="LoRA adapter (peft's folder) that is taken out of a merged model")
+    dtype: Dtype | None = Field(None, description="type of the floating-point numbers written; default: as they are")
+    new_rows: Literal["zero", "mean"] = Field(
+        "zero",
+        description="what a delta is added to in rows of tokens that the base lacks: nothing, or the mean of its rows,"
+        " as Alpaca's training code begins them; a delta made here says so itself",
+    )
+    shard_gb: PositiveFloat = Field(5.0, description="most gigabytes in a file of a Hugging Face folder")
+
+    @model_validator(mode="after")
+    def _belongings(self) -> ConvertConfig:
+        if self.to == "delta" and self.base is None:
+            raise ValueError("a delta is taken from a base: give `base`")
+        if self.to == "unmerged" and self.adapter is None:
+            raise ValueError("what is taken out of a merged model is an adapter: give `adapter`")
+        return self
