@@ -126,6 +126,7 @@ def serve(model: Path, ready: Path, *settings: str) -> Iterator[Server]:
         "caravan",
         "serve",
         str(model),
+        "threads=1",  # several would wait for each other at each layer: for ever, where others keep the machine busy
         *settings,
         "--port",
         "0",
@@ -159,5 +160,5 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Abst
 def server(exported: Path, start_server: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
     """A server of the tiny assistant, for all tests that leave it running."""
     # What the engine remembers may tip a near tie, and answers of random weights are full of them.
-    with start_server(exported, "cache_prompt=false") as running:
+    with start_server(exported, "cache_prompt=false", "max_tokens=48") as running:
         yield running

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,11 @@ import httpx
 import pytest
 
 from caravan.core.errors import DataError
+from caravan.recipe.serve import ServeConfig
 from caravan.serve.chat import chat
+
+# As the server that the answers are compared with has them.
+CONFIG = ServeConfig(threads=1, max_tokens=48)
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +23,6 @@ def media(tmp_path_factory: pytest.TempPathFactory, wav: Callable[..., bytes], p
     (folder / "a.wav").write_bytes(wav())
     (folder / "a.png").write_bytes(png())
     return [folder / "a.wav", folder / "a.png"]
-
-
-@pytest.fixture(scope="module")
-def server(exported: Path, start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
-    """A server that answers nobody else: llama.cpp rounds differently for requests that share a batch."""
-    with start_server(exported, "cache_prompt=false") as running:
-        yield running
 
 
 def over_http(url: str, *turns: tuple[str, Any]) -> str:
@@ -38,7 +34,7 @@ def over_http(url: str, *turns: tuple[str, Any]) -> str:
 def test_one_turn_is_what_the_server_answers(
     exported: Path, server: Any, media: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chat(exported, text="hello", audios=media[:1], images=media[1:])
+    chat(exported, CONFIG, text="hello", audios=media[:1], images=media[1:])
     sound, pixels = (base64.b64encode(path.read_bytes()).decode() for path in media)
     content = [
         {"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}},
@@ -53,7 +49,7 @@ def test_a_conversation(
 ) -> None:
     lines = ["hi", "/audio none.wav", "<|end|>", "again", f"/image {media[1]}", "/new", "hi", "/quit"]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
-    chat(exported)
+    chat(exported, CONFIG)
     said = capsys.readouterr()
     first = over_http(server.url, ("user", "hi"))
     second = over_http(server.url, ("user", "hi"), ("assistant", first), ("user", "again"))
