@@ -215,9 +215,13 @@ def serve(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="FROM", help="a model's folder or file, or an adapter")],
     target: Annotated[Path, typer.Argument(metavar="TO", help="folder to write")],
-    to: Annotated[str | None, typer.Option(help="layout to write: hf (default), delta, unmerged")] = None,
+    to: Annotated[str | None, typer.Option(help="layout to write; default: hf, a Hugging Face folder")] = None,
     base: Annotated[Path | None, typer.Option(help="Hugging Face folder that a delta or an adapter belongs to")] = None,
     adapter: Annotated[Path | None, typer.Option(help="LoRA adapter that is taken out of a merged model")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Hugging Face folder of the same shape, where FROM lacks one")
+    ] = None,
+    ranks: Annotated[int | None, typer.Option(help="processes that share a DeepSpeed checkpoint")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; default: as it is")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of a further setting")] = None,
 ) -> None:
@@ -228,7 +232,7 @@ def convert(
     from caravan.recipe.convert import ConvertConfig
     from caravan.recipe.load import load_section
 
-    options = {"to": to, "base": base, "adapter": adapter, "dtype": dtype}
+    options = {"to": to, "base": base, "adapter": adapter, "like": like, "ranks": ranks, "dtype": dtype}
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
     config = load_section(ConvertConfig, [*(settings or []), *given])
     from caravan.convert.run import convert as write

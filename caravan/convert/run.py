@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from caravan.convert.delta import apply_delta, make_delta
-from caravan.convert.folder import Model, open_folder, write_folder
+from caravan.convert.folder import Model, open_folder, torch_dtype, write_folder
 from caravan.convert.lora import ADAPTER_CONFIG, merge, open_adapter, unmerge
+from caravan.convert.tencentpretrain import is_tencentpretrain, read_tencentpretrain, write_tencentpretrain
+from caravan.convert.zero import is_zero, read_zero, write_zero
 from caravan.core.artifact import MANIFEST, Artifact, make_artifact
 from caravan.core.errors import ModelError, UsageError
 from caravan.core.files import sha256_obj
@@ -27,7 +30,7 @@ def convert(source: Path, target: Path, config: ConvertConfig) -> Artifact:
     if source.resolve() == target.resolve():
         raise UsageError("a model is not converted in its place", expected="another folder", got=target)
     write = WRITERS[config.to]
-    named = [path for path in (source, config.base, config.adapter) if path is not None]
+    named = [path for path in (source, config.base, config.adapter, config.like) if path is not None]
     key = sha256_obj({"config": config.model_dump(mode="json"), "files": [_stamps(path) for path in named]})
     artifact, _ = make_artifact(
         target,
@@ -60,11 +63,33 @@ def _to_hf(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
     options: dict[str, Any] = {"dtype": config.dtype, "shard_gb": config.shard_gb}
     if (source / ADAPTER_CONFIG).is_file():
         return merge(_base(config), open_adapter(source), out, **options)
-    model = open_folder(source)
+    model = open_model(source, config)
     if config.base is not None:
         return apply_delta(model, open_folder(config.base), out, new_rows=config.new_rows, **options)
     write_folder(out, model, **options)
     return {"tensors": len(model.weights)}
+
+
+def open_model(source: Path, config: ConvertConfig) -> Model:
+    """A model in any layout that is read, by the names of Hugging Face."""
+    if is_zero(source):
+        return read_zero(source, config.like)
+    if is_tencentpretrain(source):
+        return read_tencentpretrain(source, config.like)
+    whole_in_folder(source)
+    return open_folder(source)
+
+
+def _cast(model: Model, dtype: str | None) -> Model:
+    return replace(model, weights={name: lazy.cast(torch_dtype(dtype)) for name, lazy in model.weights.items()})
+
+
+def _to_tencentpretrain(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
+    return write_tencentpretrain(_cast(open_model(source, config), config.dtype), out)
+
+
+def _to_deepspeed(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
+    return write_zero(_cast(open_model(source, config), config.dtype), out, config.ranks)
 
 
 def _to_delta(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
@@ -92,4 +117,6 @@ WRITERS: dict[str, Callable[[Path, Path, ConvertConfig], dict[str, Any]]] = {
     "hf": _to_hf,
     "delta": _to_delta,
     "unmerged": _unmerged,
+    "tencentpretrain": _to_tencentpretrain,
+    "deepspeed": _to_deepspeed,
 }

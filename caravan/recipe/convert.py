@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from caravan.recipe.base import Section
 
-Layout = Literal["hf", "delta", "unmerged"]
+Layout = Literal["hf", "delta", "unmerged", "tencentpretrain", "deepspeed"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 
@@ -21,6 +21,10 @@ class ConvertConfig(Section):
         None, description="Hugging Face folder that a delta or an adapter belongs to, or that a delta is taken from"
     )
     adapter: Path | None = Field(None, description="LoRA adapter (peft's folder) that is taken out of a merged model")
+    like: Path | None = Field(
+        None, description="Hugging Face folder of a model of the same shape, where FROM does not say what it is"
+    )
+    ranks: PositiveInt = Field(1, description="processes among which a DeepSpeed checkpoint is shared")
     dtype: Dtype | None = Field(None, description="type of the floating-point numbers written; default: as they are")
     new_rows: Literal["zero", "mean"] = Field(
         "zero",

@@ -14,7 +14,7 @@ from caravan.convert.weights import Lazy, write_weights
 from caravan.core.errors import ModelError
 from tests.convert.conftest import peak_growth, tensors
 
-SIZE = 1 << 22  # values of a tensor: 16 MiB
+SIZE = 1 << 21  # values of a tensor: 8 MiB
 
 
 @pytest.mark.parametrize("pickled", [False, True])
