@@ -22,6 +22,7 @@ FILES: Mapping[str, str] = {
     "models.projectors": "projectors",
     "models.bundle": "bundle",
     "models.config": "configuration_caravan",
+    "models.backbone": "backbone",
     "models.fused": "modeling_caravan",
     "models.processor": "processing_caravan",
 }
@@ -29,7 +30,7 @@ _MODEL = f"{FILES['models.fused']}.CaravanForConditionalGeneration"
 PROCESSOR_MAP: Mapping[str, str] = {"AutoProcessor": f"{FILES['models.processor']}.CaravanProcessor"}
 AUTO_MAP: Mapping[str, str] = {
     "AutoConfig": f"{FILES['models.config']}.CaravanConfig",
-    "AutoModel": f"{FILES['models.fused']}.CaravanModel",
+    "AutoModel": f"{FILES['models.backbone']}.CaravanModel",
     "AutoModelForCausalLM": _MODEL,
     "AutoModelForImageTextToText": _MODEL,
     "AutoModelForMultimodalLM": _MODEL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,28 @@ from transformers.initialization import no_init_weights
 
 from caravan.core.errors import ModelError, TokenizerMismatchError
 from caravan.models.adapters import whole_in_folder
-from caravan.models.config import CaravanConfig, projector_of
+from caravan.models.config import OF_SENSE, CaravanConfig, projector_of
 from caravan.models.encoders import VISION, WAVES, WHISPER, WHISPER_POSITIONS
 from caravan.models.fused import CaravanForConditionalGeneration
 from caravan.models.load import check_tokenizer, load_whole
-from caravan.models.projection import SENSES
+from caravan.models.projection import SENSES, Projector, Sense
 from caravan.models.projectors import DECODER64
 
 SPEECH_PROJECTOR: Mapping[str, Any] = {"name": "stack", "stack": 10}
 VISION_PROJECTOR: Mapping[str, Any] = {"name": "pixel_shuffle", "scale": 2}
+
+
+# In place of an encoder's name: what the model that is to be fused has already, its projector included.
+KEPT = "model"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One sense of a model: its encoder, its values in the config, and its projector, where it was trained before."""
+
+    encoder: PreTrainedModel
+    config: Mapping[str, Any]
+    projector: Projector | None = None
 
 
 def compose(
@@ -50,11 +64,13 @@ def compose(
     All weights are in float32, whatever the folders hold. Encoders are frozen, the rest trains.
 
     Args:
-        text: folder or hub name of a causal language model.
+        text: folder or hub name of a causal language model, or of a fused model that gets another sense.
         tokenizer: of the text model; has the two placeholder tokens.
         speech: folder or hub name of a Whisper, of which the encoder is kept (all of it if the projector reads its
-            decoder), a wav2vec 2.0, HuBERT or WavLM; None for a model without ears.
-        vision: folder or hub name of a CLIP or SigLIP, of which the vision part is kept, or a DINOv2; None for no eyes.
+            decoder), a wav2vec 2.0, HuBERT or WavLM; None for a model without ears; `model` for the ears of a fused
+            `text`, with their projector as it is.
+        vision: folder or hub name of a CLIP or SigLIP, of which the vision part is kept, or a DINOv2; None for no eyes;
+            `model` likewise.
         speech_projector: name and options, see `PROJECTORS`.
         vision_projector: likewise.
         image_size: side of the pictures in pixels, for an encoder that stretches its positions; None: its own.
@@ -66,41 +82,84 @@ def compose(
         TokenizerMismatchError: the tokenizer lacks a placeholder, or has more tokens than the text model.
     """
     whole_in_folder(text)
-    language_model = load_whole(AutoModelForCausalLM.from_pretrained, text)
-    parts: dict[str, Any] = {"text_config": language_model.config}
-    speech_encoder = vision_encoder = None
+    base = load_whole(AutoModelForCausalLM.from_pretrained, text)
+    parts: dict[Sense, Part] = {}
     if speech is not None:
-        speech_encoder = _speech_encoder(speech, speech_projector.get("name") == DECODER64)
-        parts["speech_config"] = speech_encoder.config
-        parts["wave_normalised"] = speech_encoder.config.model_type in WAVES and _normalised(speech)
-        parts["speech_projector"] = dict(speech_projector)
-        parts["audio_token_id"] = _token_id(tokenizer, audio_token)
+        kept = _kept(base, "speech", text) if speech == KEPT else None
+        parts["speech"] = kept or _ears(speech, speech_projector, _token_id(tokenizer, audio_token))
     if vision is not None:
-        vision_encoder = _vision_encoder(vision, image_size)
-        parts["vision_config"] = vision_encoder.config
-        parts |= _pixels(vision, vision_encoder.config.model_type) | {"image_size": image_size}
-        parts["vision_projector"] = dict(vision_projector)
-        parts["image_token_id"] = _token_id(tokenizer, image_token)
-    for config in parts.values():
-        if isinstance(config, PreTrainedConfig):
-            config.name_or_path = ""  # folders of this machine mean nothing elsewhere
+        kept = _kept(base, "vision", text) if vision == KEPT else None
+        parts["vision"] = kept or _eyes(vision, vision_projector, image_size, _token_id(tokenizer, image_token))
+    fused = isinstance(base, CaravanForConditionalGeneration)
+    config = {key: value for part in parts.values() for key, value in part.config.items()}
+    config["text_config"] = base.config.text_config if fused else base.config
+    for value in config.values():
+        if isinstance(value, PreTrainedConfig):
+            value.name_or_path = ""  # folders of this machine mean nothing elsewhere
     # The shell takes no memory; its parts are put in below.
     with torch.device("meta"), no_init_weights():
-        model = CaravanForConditionalGeneration(CaravanConfig(**parts))
-    _adopt(model, language_model, str(text))
-    for encoder, sense in ((speech_encoder, "speech"), (vision_encoder, "vision")):
-        if encoder is not None:
-            setattr(model.model, f"{sense}_encoder", encoder.requires_grad_(False))
+        model = CaravanForConditionalGeneration(CaravanConfig(**config))
+    if fused:
+        model.model.language_model, model.lm_head = base.model.language_model, base.lm_head
+        model.generation_config = base.generation_config
+    else:
+        _adopt(model, base, str(text))
     with torch.no_grad():
         norm = float(torch.linalg.vector_norm(model.get_input_embeddings().weight, dim=1).mean())
         for sense in SENSES:
-            projector = projector_of(model.config, sense)
-            if projector is not None:
-                projector.initialise(norm)
+            if sense in parts:
+                setattr(model.model, f"{sense}_encoder", parts[sense].encoder.requires_grad_(False))
+                projector = parts[sense].projector or _new_projector(model.config, sense, norm)
                 setattr(model.model, f"{sense}_projector", projector)
     check_tokenizer(model, tokenizer, where=str(text))
     model.train(False)
     return model
+
+
+def _new_projector(config: CaravanConfig, sense: Sense, norm: float) -> Projector:
+    projector = projector_of(config, sense)
+    assert projector is not None
+    projector.initialise(norm)
+    return projector
+
+
+def _ears(name: str | Path, projector: Mapping[str, Any], token: int) -> Part:
+    encoder = _speech_encoder(name, projector.get("name") == DECODER64)
+    values = {
+        "speech_config": encoder.config,
+        "speech_projector": dict(projector),
+        "wave_normalised": encoder.config.model_type in WAVES and _normalised(name),
+        "audio_token_id": token,
+    }
+    return Part(encoder, values)
+
+
+def _eyes(name: str | Path, projector: Mapping[str, Any], size: int | None, token: int) -> Part:
+    encoder = _vision_encoder(name, size)
+    values = {
+        "vision_config": encoder.config,
+        "vision_projector": dict(projector),
+        **_pixels(name, encoder.config.model_type),
+        "image_size": size,
+        "image_token_id": token,
+    }
+    return Part(encoder, values)
+
+
+def _kept(base: Any, sense: Sense, where: str | Path) -> Part:
+    """A sense of a fused model, as it is."""
+    parts = base.model if isinstance(base, CaravanForConditionalGeneration) else None
+    encoder = getattr(parts, f"{sense}_encoder", None)
+    if encoder is None:
+        raise ModelError(
+            f"the model has no {sense} to keep",
+            where=str(where),
+            expected=f"a fused model that was aligned with a {sense} encoder",
+            got=type(base).__name__,
+            fix=f"name an encoder ({sense}), or null for none",
+        )
+    values = {key: getattr(base.config, key) for key in OF_SENSE[sense]}
+    return Part(encoder, values, getattr(parts, f"{sense}_projector"))
 
 
 def _adopt(model: CaravanForConditionalGeneration, language_model: Any, where: str) -> None:

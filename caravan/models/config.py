@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from caravan.core.errors import ModelError
+from caravan.media.audio import WINDOW_FRAMES
 from caravan.models.encoders import WHISPER, speech_positions, wave_samples
 from caravan.models.projection import Projector, Sense
 from caravan.models.projectors import DECODER64, build_projector
@@ -58,6 +60,15 @@ class CaravanConfig(PreTrainedConfig):
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
 
 
+# What a config says of each sense.
+OF_SENSE: Mapping[Sense, Sequence[str]] = {
+    "speech": ("speech_config", "speech_projector", "wave_normalised", "audio_token_id"),
+    "vision": (
+        "vision_config", "vision_projector", "vision_layer", "image_mean", "image_std", "image_size", "image_token_id",
+    ),
+}  # fmt: skip
+
+
 def projector_of(config: CaravanConfig, sense: Sense) -> Projector | None:
     """The projector of a sense, newly built, or None if the model lacks the sense.
 
@@ -105,6 +116,15 @@ def positions_of(config: CaravanConfig, sense: Sense) -> int:
         return speech_positions(config.speech_config, reads_decoder(config))
     vision: Any = config.vision_config
     return int(_side(config) // vision.patch_size) ** 2
+
+
+def input_shape(config: CaravanConfig, sense: Sense) -> tuple[int, ...]:
+    """Of one input of an encoder: a window of 30 s, or a picture."""
+    speech: Any = config.speech_config
+    if sense == "vision":
+        return (3, _side(config), _side(config))
+    samples = wave_samples(speech)
+    return (samples,) if samples else (int(speech.num_mel_bins), WINDOW_FRAMES)
 
 
 def _side(config: CaravanConfig) -> int:

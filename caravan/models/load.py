@@ -24,8 +24,9 @@ from transformers.utils import logging
 
 from caravan.core.errors import ModelError, TokenizerMismatchError
 from caravan.models.adapters import VIRTUAL, put_on
+from caravan.models.backbone import CaravanModel
 from caravan.models.config import CaravanConfig, media_spec
-from caravan.models.fused import CaravanForConditionalGeneration, CaravanModel
+from caravan.models.fused import CaravanForConditionalGeneration
 from caravan.models.processor import CaravanProcessor
 
 __all__ = ["CaravanForConditionalGeneration", "check_tokenizer", "load_model", "load_whole", "media_spec"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from transformers import initialization
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
@@ -116,13 +115,3 @@ def grid(positions: int, s: int) -> int:
             fix="change `scale` of the projector, or use the projector `mlp`",
         )
     return side
-
-
-def touch(projector: Projector, positions: int, width: int) -> Tensor:
-    """Zero, as a scalar that depends on every parameter of the projector.
-
-    A batch without media adds it, so that gradients of all processes cover the same parameters and none waits.
-    """
-    weight = next(projector.parameters())
-    nothing = torch.zeros(1, positions, width, dtype=weight.dtype, device=weight.device)
-    return projector(projector.pool(nothing)).sum() * 0.0

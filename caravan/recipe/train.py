@@ -216,8 +216,15 @@ SpeechProjector = Annotated[
 VisionProjector = Annotated[PixelShuffleConfig | MlpConfig | LinearConfig | QFormerConfig, Field(discriminator="name")]
 
 
+PartName = Literal["language", "speech_projector", "vision_projector", "speech_encoder", "vision_encoder"]
+
+
 class FinetuneConfig(OptimConfig):
     """What align and sft have in common."""
+
+    rates: dict[PartName, NonNegativeFloat] = Field(
+        {}, description="peak learning rates of parts by name, in place of the stage's own; 0: the part is frozen"
+    )
 
     length: PositiveInt = Field(512, description="tokens in a sequence; several dialogues are packed into one")
     tasks: list[str] | None = Field(None, description="tasks of the dialogues to train on; default: all")
@@ -260,11 +267,13 @@ class AlignConfig(FinetuneConfig):
     )
     speech: str | None = Field(
         "encoders",
-        description="speech encoder: `encoders` (this run's), `sample-whisper`, a folder or hub name; null: none",
+        description="speech encoder: `encoders` (this run's), `sample-whisper`, a folder or hub name; `model`: what "
+        "the model has already, with its projector; null: none",
     )
     vision: str | None = Field(
         "encoders",
-        description="vision encoder: `encoders` (this run's), `sample-clip`, a folder or hub name; null: none",
+        description="vision encoder: `encoders` (this run's), `sample-clip`, a folder or hub name; `model`: what "
+        "the model has already, with its projector; null: none",
     )
     speech_projector: SpeechProjector = Field(
         StackConfig.model_validate({}), description="from the speech encoder to the language model"

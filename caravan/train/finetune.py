@@ -32,6 +32,7 @@ from caravan.train.growth import made_to_chat
 from caravan.train.learner import keeps_documents_apart, task_of
 from caravan.train.loop import fit, pick_precision
 from caravan.train.methods import adapted, quantised, save_trained
+from caravan.train.parts import learning_rates
 from caravan.train.states import Encoder, encoders_of, plain_attention, sense_of
 from caravan.train.words import learn_words
 
@@ -112,7 +113,9 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any) -> 
     words = config.words if isinstance(config, AlignConfig) else None
     senses = _senses(config, ctx, model, prepared, seen, told=words is not None)
     if words:
-        learn_words(model, senses, words, ctx.out, ctx.seed)
+        trained = learning_rates(model, stage, config)
+        taught = [pair for pair in senses if any(f".{pair[0].name}_projector." in name for name in trained)]
+        learn_words(model, taught, words, ctx.out, ctx.seed, trained)
     rows = replace(rows, senses=tuple(sense for _, sense in senses))
     tuned = adapted(model, method, base=model.name_or_path)
     task = task_of(tuned, stage, config, config.length)

@@ -25,7 +25,7 @@ from caravan.core.log import get_logger
 from caravan.core.progress import track
 from caravan.media.features import MediaSpec, audio_features, image_features
 from caravan.models.config import reads_decoder
-from caravan.recipe.train import FinetuneConfig
+from caravan.recipe.train import FinetuneConfig, PartName
 from caravan.train.dialogue_rows import Sense
 from caravan.train.dialogues import MediaStore, Prepared
 
@@ -63,6 +63,11 @@ class Encoder:
     identity: str = ""
     channels: int | None = None
     moves: bool = True
+
+    @property
+    def part(self) -> PartName:
+        """Its name among the parts of the model."""
+        return "speech_encoder" if self.name == "speech" else "vision_encoder"
 
 
 def encoders_of(model: Any, spec: MediaSpec, prepared: Prepared) -> list[Encoder]:
@@ -128,13 +133,13 @@ def plain_attention(model: Any) -> Iterator[None]:
 def sense_of(encoder: Encoder, uses: NDArray[np.int64], folder: Path, config: FinetuneConfig, autocast: bool) -> Sense:
     """How an encoder takes part in a run that uses these rows of its media, a row as often as it stands there.
 
-    Its states are kept in `folder` if some medium comes more than once and they fit into the budget of disk; otherwise
-    it runs in every forward pass. States that were kept before, by any stage, are not computed again.
+    Its states are kept in `folder` if some medium comes more than once and they fit into the budget of disk; otherwise,
+    and if it trains, it runs in every forward pass. States that were kept before, by any stage, are not computed again.
     """
     shape = _run(encoder, encoder.features(0)[:1], autocast).shape[1:]
     media = np.unique(uses)
     size = int(encoder.windows[media].sum()) * int(np.prod(shape)) * KEPT.itemsize
-    again = len(uses) > len(media)
+    again = len(uses) > len(media) and not config.rates.get(encoder.part)  # of one that trains, states change
     if again and size > config.states_gb * 1e9:
         LOG.warning(
             "the %s encoder runs in every step, which is slow: its states take %.1f GB, and states_gb allows %.1f",

@@ -8,7 +8,7 @@ hundredth of one through the model, and shows every word where an answer shows o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ from torch.nn import functional
 
 from caravan.core.errors import DataError
 from caravan.core.files import atomic_path
-from caravan.models.fused import MEDIA, CaravanForConditionalGeneration
+from caravan.models.backbone import MEDIA
+from caravan.models.fused import CaravanForConditionalGeneration
 from caravan.recipe.train import WordsConfig
 from caravan.train.dialogue_rows import Sense
 from caravan.train.loop import Task, fit, full_disk_while_saving, remove_checkpoints
 from caravan.train.mix import Mixture
 from caravan.train.pack import IGNORED, filled, steps_for
-from caravan.train.parts import learning_rates
 from caravan.train.states import Encoder
 from caravan.train.told import told
 
@@ -169,8 +169,9 @@ def learn_words(
     config: WordsConfig,
     out: Path,
     seed: int,
+    trained: Collection[str],
 ) -> dict[str, Any]:
-    """Train the projectors of a fused model to tell words; once done, their weights are read from `out`.
+    """Train the projectors among the `trained` parameters to tell words; once done, they are read from `out`.
 
     Returns:
         Counts, as `fit`; none if it was done before.
@@ -182,7 +183,7 @@ def learn_words(
         folder.mkdir(parents=True, exist_ok=True)
         rows, vocabulary = plan_words(senses, config, seed)
         teller = Teller(model, vocabulary, config.sharpness)
-        rates = {f"fused.{name}": rate for name, rate in learning_rates(model, "align", config).items()}
+        rates = {f"fused.{name}": config.learning_rate for name in trained if "_projector." in name}
         task = Task("align: words", rates, {})
         counts = fit(teller, rows, collate_words, config, task, folder, seed)
         weights = model.state_dict()

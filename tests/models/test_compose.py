@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from caravan.core.errors import ModelError, TokenizerMismatchError
-from caravan.models.compose import compose
+from caravan.models.compose import KEPT, compose
 from caravan.models.config import media_spec
 from caravan.models.fused import CaravanForConditionalGeneration
 from caravan.text.tokens import AUDIO_PAD, IMAGE_PAD, SPECIAL_TOKENS
@@ -113,6 +113,33 @@ def test_other_text_architectures(tokenizer: PreTrainedTokenizerFast, folders: P
     with torch.no_grad():
         assert torch.equal(model(ids, pixel_values=px).logits, loaded(ids, pixel_values=px).logits)
     assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
+
+
+def test_a_fused_model_gets_another_sense_and_keeps_the_one_it_has(
+    folders: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Its eyes say the same to the bit; ears are new."""
+    torch.manual_seed(3)
+    seeing = compose(folders / "text", tokenizer, vision=folders / "clip", vision_projector={"name": "mlp"})
+    seeing.save_pretrained(tmp_path)
+    both = compose(tmp_path, tokenizer, speech=folders / "whisper", vision=KEPT)
+    ids, px = torch.tensor([[20, *[10] * 16, 30]]), torch.randn(1, 3, 28, 28)
+    with torch.no_grad():
+        assert torch.equal(both(ids, pixel_values=px).logits, seeing(ids, pixel_values=px).logits)
+    expected = media_spec(seeing.config) | {"n_mels": 80, "audio_tokens_per_window": 150}
+    assert media_spec(both.config) == expected
+    assert both.model.speech_projector.linear_1.weight.requires_grad
+    assert not any(weight.requires_grad for weight in both.model.vision_encoder.parameters())
+    assert both.lm_head.weight is both.get_input_embeddings().weight
+    both.save_pretrained(tmp_path / "both")
+    again = compose(tmp_path / "both", tokenizer, speech=KEPT, vision=folders / "siglip")
+    weights = both.state_dict()
+    for name, weight in again.state_dict().items():
+        assert "vision" in name or torch.equal(weight, weights[name]), name
+    with pytest.raises(ModelError, match=r"no speech to keep[\s\S]*got: CaravanForConditionalGeneration"):
+        compose(tmp_path, tokenizer, speech=KEPT)
+    with pytest.raises(ModelError, match=r"no vision to keep[\s\S]*got: LlamaForCausalLM"):
+        compose(folders / "text", tokenizer, vision=KEPT)
 
 
 class TestRefuse:

@@ -9,8 +9,8 @@ from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, SiglipVision
 
 from caravan.core.errors import ModelError
 from caravan.media.features import MediaSpec
+from caravan.models.backbone import CaravanModel
 from caravan.models.config import CaravanConfig, media_spec
-from caravan.models.fused import CaravanModel
 from tests.models.conftest import VISION, WHISPER
 
 TEXT = LlamaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)

@@ -92,17 +92,16 @@ def test_encoders_of_waves(kind: str, folders: Path, tokenizer: PreTrainedTokeni
         torch.testing.assert_close(loaded(ids, input_features=features).logits, before)
 
 
-def test_frozen_encoders_stay_in_evaluation(folders: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    """wav2vec 2.0 drops a tenth of everything in training, and whole layers."""
+def test_encoders_stay_in_evaluation(folders: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """wav2vec 2.0 drops a tenth of everything in training, and whole layers, for which other processes would wait."""
     saved("wav2vec2", tmp_path)
     model = compose(
         folders / "text", tokenizer, speech=tmp_path, speech_projector={"name": "linear", "stack": 300}
     ).train()
     assert model.model.training
     assert model.model.speech_projector.training
-    assert not any(module.training for module in model.model.speech_encoder.modules())
     model.model.speech_encoder.requires_grad_(True)
-    assert model.train().model.speech_encoder.training
+    assert not any(module.training for module in model.train().model.speech_encoder.modules())
 
 
 def test_waves_as_the_folder_says(folders: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

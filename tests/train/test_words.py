@@ -98,6 +98,10 @@ def _encoder(fused: Any, name: str, words: list[list[int]]) -> tuple[Encoder, Se
 
 
 WORDS = [[number % 7 + 10, (number // 7) % 5 + 20] for number in range(35)]
+TRAINED = [
+    *(f"model.speech_projector.{name}.weight" for name in ("norm_pre", "linear_1", "norm_mid", "linear_2")),
+    *(f"model.vision_projector.{name}.weight" for name in ("norm", "linear_1", "linear_2")),
+]
 CONFIG = WordsConfig(steps=120, batch=16, micro_batch=16, learning_rate=0.003, save_every=40, precision="fp32")
 
 
@@ -126,7 +130,7 @@ def test_a_clip_of_several_windows_and_one_without_words_are_left_out(fused: Any
 
 def test_projectors_learn_to_tell_and_nothing_else_moves(fused: Any, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in fused.state_dict().items()}
-    counts = learn_words(fused, [_encoder(fused, "speech", WORDS)], CONFIG, tmp_path, seed=3)
+    counts = learn_words(fused, [_encoder(fused, "speech", WORDS)], CONFIG, tmp_path, seed=3, trained=TRAINED)
     losses = [line["loss"] for line in read_journal(tmp_path / "words" / "train.jsonl")]
     assert counts["final_loss"] < 0.2 * losses[0]
     moved = {name for name, value in fused.state_dict().items() if not torch.equal(value, before[name])}
@@ -139,7 +143,7 @@ def test_a_killed_run_goes_on_and_ends_the_same_and_a_finished_one_is_only_read(
 ) -> None:
     start = copy.deepcopy(fused)
     senses = [_encoder(fused, "speech", WORDS), _encoder(fused, "vision", WORDS)]
-    learn_words(fused, senses, CONFIG, tmp_path / "whole", seed=3)
+    learn_words(fused, senses, CONFIG, tmp_path / "whole", seed=3, trained=TRAINED)
 
     class KilledError(Exception):
         pass
@@ -151,13 +155,13 @@ def test_a_killed_run_goes_on_and_ends_the_same_and_a_finished_one_is_only_read(
     again = copy.deepcopy(start)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr("caravan.train.watch.seal", kill)
-        learn_words(again, senses, CONFIG, tmp_path / "cut", seed=3)
+        learn_words(again, senses, CONFIG, tmp_path / "cut", seed=3, trained=TRAINED)
     again = copy.deepcopy(start)
-    learn_words(again, senses, CONFIG, tmp_path / "cut", seed=3)
+    learn_words(again, senses, CONFIG, tmp_path / "cut", seed=3, trained=TRAINED)
     for name, value in fused.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
     third = copy.deepcopy(start)
     monkeypatch.setattr("caravan.train.words.fit", None)
-    assert learn_words(third, senses, CONFIG, tmp_path / "cut", seed=3) == {}
+    assert learn_words(third, senses, CONFIG, tmp_path / "cut", seed=3, trained=TRAINED) == {}
     torch.testing.assert_close(third.state_dict(), again.state_dict())
