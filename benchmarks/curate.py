@@ -1,12 +1,13 @@
 """Curation side by side: language identification, rules and MinHash deduplication, end to end, on one core.
 
-    python benchmarks/curate.py CORPUS [--datatrove PYTHON] [--data-juicer PYTHON] [--copies 1 4 16] [--out FOLDER]
+    python benchmarks/curate.py CORPUS [--datatrove PYTHON] [--data-juicer PYTHON] [--models FOLDER] [--copies 1 4 16]
 
 CORPUS: a folder of Parquet files with a column `text`. A peer is measured where the Python that has it is named:
 `pip install "datatrove[processing]" "spacy[ja]" jieba pyvi pythainlp "kiwipiepy<0.22"`, `pip install py-data-juicer
 aiohttp`. Peers get a part of the corpus, as much as `--peer-mb` says; Caravan gets all of it, as many times as
-`--copies` says, each copy with its words in another order, so that copies are new documents. Rates are MB of text a CPU
-second of the process and all its children, start-up, reading and writing included.
+`--copies` says, each copy with its words in another order, so that copies are new documents. `--models`: a folder with
+`lm` and `quality`, as `caravan curate train-lm` and `train-classifier` write them; no peer is given such filters. Rates
+are MB of text a CPU second of the process and all its children, start-up, reading and writing included.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ from caravan.curate.language import model_file
 
 HERE = Path(__file__).parent
 MEGABYTE = 1_000_000
-NO_REPAIRS = {
-    "mojibake": False, "invisible": False, "whitespace": False, "url_lines": False, "max_word": None, "boilerplate": [],
+# What the peers are not asked to do.
+LIKE_PEERS = {
+    "repairs": {"mojibake": False, "invisible": False, "whitespace": False, "url_lines": False, "max_word": None,
+                "boilerplate": []},
+    "privacy": {"email": None, "phone": None, "ip": None, "id": None},
 }  # fmt: skip
 ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
 
@@ -110,6 +114,7 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--datatrove", help="Python that has datatrove")
     parser.add_argument("--data-juicer", help="Python that has data-juicer")
+    parser.add_argument("--models", type=Path, help="folder with `lm` and `quality`")
     parser.add_argument("--peer-mb", type=float, default=30)
     parser.add_argument("--copies", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
@@ -119,6 +124,17 @@ def main() -> None:
         rows = run_all(given, Path(folder))
     (given.out / "curate.json").write_text(json.dumps(rows, indent=2) + "\n")
     show(rows)
+
+
+def variants(models: Path | None) -> dict[str, dict[str, Any]]:
+    """What Caravan is measured with."""
+    found: dict[str, dict[str, Any]] = {"": LIKE_PEERS, ", with all defaults": {}}
+    if models:
+        learned = {"perplexity": models.resolve() / "lm", "quality": models.resolve() / "quality"}
+        sections = {name: {"models": str(folder)} for name, folder in learned.items()}
+        found[", with n-gram models and classifier"] = LIKE_PEERS | sections
+        found[", with all defaults, n-gram models and classifier"] = sections
+    return found
 
 
 def run_all(given: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
@@ -133,8 +149,9 @@ def run_all(given: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     sizes = [write_copy(given.corpus, path, copy) for copy, path in enumerate(copies)]
     for many in given.copies:
         size, sources = sum(sizes[:many]), copies[:many]
-        tasks.append((f"caravan, {many}x", size, caravan(sources, work / f"out-same-{many}", {"repairs": NO_REPAIRS})))
-        tasks.append((f"caravan, {many}x, with all defaults", size, caravan(sources, work / f"out-all-{many}", {})))
+        for words, settings in variants(given.models).items():
+            out = work / f"out-{len(tasks)}"
+            tasks.append((f"caravan, {many}x{words}", size, caravan(sources, out, settings)))
     rows = []
     for name, size, command in tasks:
         found = measured(command, given.out / f"{name.split(',')[0]}.log")
