@@ -1,22 +1,23 @@
 """Curation side by side: language identification, rules and MinHash deduplication, end to end, on one core.
 
-    python benchmarks/curate.py CORPUS [--datatrove PYTHON] [--data-juicer PYTHON] [--models FOLDER] [--copies 1 4 16]
+    python benchmarks/curate.py CORPUS [--datatrove PYTHON] [--data-juicer PYTHON] [--models FOLDER]
+        [--mb 40] [--peer-mb 20] [--copies 1 10 40] [--at 10]
 
 CORPUS: a folder of Parquet files with a column `text`. A peer is measured where the Python that has it is named:
 `pip install "datatrove[processing]" "spacy[ja]" jieba pyvi pythainlp "kiwipiepy<0.22"`, `pip install py-data-juicer
-aiohttp`. Peers get a part of the corpus, as much as `--peer-mb` says; Caravan gets all of it, as many times as
-`--copies` says, each copy with its words in another order, so that copies are new documents. `--models`: a folder with
-`lm` and `quality`, as `caravan curate train-lm` and `train-classifier` write them; no peer is given such filters. Rates
-are MB of text a CPU second of the process and all its children, start-up, reading and writing included.
+aiohttp`. Peers get a part of the corpus, as much as `--peer-mb` says; Caravan gets all of it, or `--mb`, as many times
+as `--copies` says, each copy with its words in another order, so that copies are new documents. `--models`: a folder
+with `lm` and `quality`, as `caravan curate train-lm` and `train-classifier` write them; no peer is given such filters.
+Rates are MB of text a CPU second of the process and all its children, start-up, reading and writing included.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,8 +27,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from rich.console import Console
@@ -46,16 +47,22 @@ LIKE_PEERS = {
 ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
 
 
-def shuffled(text: str, seed: str) -> str:
+@functools.cache
+def order(count: int, copy: int) -> list[int]:
+    """The places of so many words in one copy."""
+    places = list(range(count))
+    random.Random(f"{copy} {count}").shuffle(places)
+    return places
+
+
+def shuffled(text: str, copy: int) -> str:
     """The same words in another order, line by line; scripts without spaces by groups of characters."""
-    draw = random.Random(seed)
     lines = []
     for line in text.split("\n"):
         words, joint = line.split(" "), " "
         if len(line) > 40 * len(words):
             words, joint = [line[i : i + 3] for i in range(0, len(line), 3)], ""
-        draw.shuffle(words)
-        lines.append(joint.join(words))
+        lines.append(joint.join(map(words.__getitem__, order(len(words), copy))))
     return "\n".join(lines)
 
 
@@ -64,31 +71,31 @@ def texts_of(corpus: Path) -> Iterator[list[str]]:
         yield pq.read_table(file, columns=["text"])["text"].to_pylist()
 
 
-def write_copy(corpus: Path, out: Path, copy: int, most: float = float("inf")) -> float:
-    """Write the documents as Parquet files, up to so many MB; returns MB of text."""
+def write_copy(corpus: Path, out: Path, copy: int, most: float = float("inf")) -> tuple[float, int]:
+    """Write the documents as Parquet files, up to so many MB; returns MB of text, and documents."""
     out.mkdir(parents=True)
-    size = 0.0
+    size, documents = 0.0, 0
     for number, texts in enumerate(texts_of(corpus)):
-        if copy:
-            texts = [shuffled(text, f"{copy} {number} {index}") for index, text in enumerate(texts)]
-        column = pa.array(texts, pa.large_string())
-        lengths = pc.cumulative_sum(pc.binary_length(column)).to_numpy()
-        column = column.slice(0, int((lengths <= (most - size) * MEGABYTE).sum()))
-        if len(column):
+        lengths = np.cumsum([len(text.encode()) for text in texts])
+        texts = texts[: int((lengths <= (most - size) * MEGABYTE).sum())]
+        if texts:
+            column = pa.array([shuffled(text, copy) for text in texts] if copy else texts, pa.large_string())
             ids = pa.array([f"{copy}-{number}-{index}" for index in range(len(column))])
             pq.write_table(pa.table({"id": ids, "text": column}), out / f"{number:05d}.parquet", compression="zstd")
-            size += pc.sum(pc.binary_length(column)).as_py() / MEGABYTE
-    return size
+            size, documents = size + int(lengths[len(texts) - 1]) / MEGABYTE, documents + len(texts)
+    return size, documents
 
 
 def measured(command: list[str], log: Path) -> dict[str, float]:
     """CPU seconds of a command and all its children, wall time, and the largest resident set of one process in GB."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-    with log.open("w") as file:
-        subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **ONE_CORE})
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return {"cpu_s": cpu, "wall_s": time.time() - start, "max_rss_gb": after.ru_maxrss / 1e6}
+    start = time.time()
+    with log.open("a") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **ONE_CORE})
+        _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed; see {log}")
+    cpu = used.ru_utime + used.ru_stime
+    return {"cpu_s": cpu, "wall_s": time.time() - start, "max_rss_gb": used.ru_maxrss / 1e6}
 
 
 def caravan(sources: list[Path], out: Path, settings: dict[str, Any]) -> list[str]:
@@ -116,7 +123,9 @@ def main() -> None:
     parser.add_argument("--data-juicer", help="Python that has data-juicer")
     parser.add_argument("--models", type=Path, help="folder with `lm` and `quality`")
     parser.add_argument("--peer-mb", type=float, default=30)
+    parser.add_argument("--mb", type=float, default=float("inf"), help="of text, that a copy has")
     parser.add_argument("--copies", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--at", type=int, default=1, help="copies with which more than the peers' steps is measured")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -127,9 +136,10 @@ def main() -> None:
 
 
 def variants(models: Path | None) -> dict[str, dict[str, Any]]:
-    """What Caravan is measured with."""
-    found: dict[str, dict[str, Any]] = {"": LIKE_PEERS, ", with all defaults": {}}
+    """What Caravan is measured with: the steps of its peers, and where models are given, more."""
+    found: dict[str, dict[str, Any]] = {"": LIKE_PEERS}
     if models:
+        found[", with all defaults"] = {}
         learned = {"perplexity": models.resolve() / "lm", "quality": models.resolve() / "quality"}
         sections = {name: {"models": str(folder)} for name, folder in learned.items()}
         found[", with n-gram models and classifier"] = LIKE_PEERS | sections
@@ -139,23 +149,24 @@ def variants(models: Path | None) -> dict[str, dict[str, Any]]:
 
 def run_all(given: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     """Every pipeline once, peers first; what a run wrote is removed before the next."""
-    tasks: list[tuple[str, float, list[str]]] = []
+    tasks: list[tuple[str, float, int, list[str]]] = []
     if given.datatrove or given.data_juicer:
-        part, size = work / "part", write_copy(given.corpus, work / "part", 0, given.peer_mb)
+        part, sizes = work / "part", write_copy(given.corpus, work / "part", 0, given.peer_mb)
         for name, python in (("datatrove", given.datatrove), ("datajuicer", given.data_juicer)):
             if python:
-                tasks.append((name, size, peer(name, python, part, work / f"out-{name}")))
+                tasks.append((name, *sizes, peer(name, python, part, work / f"out-{name}")))
     copies = [work / f"copy-{copy}" for copy in range(max(given.copies))]
-    sizes = [write_copy(given.corpus, path, copy) for copy, path in enumerate(copies)]
+    measures = [write_copy(given.corpus, path, copy, given.mb) for copy, path in enumerate(copies)]
     for many in given.copies:
-        size, sources = sum(sizes[:many]), copies[:many]
-        for words, settings in variants(given.models).items():
+        sizes = (sum(size for size, _ in measures[:many]), sum(documents for _, documents in measures[:many]))
+        for words, settings in variants(given.models if many == given.at else None).items():
             out = work / f"out-{len(tasks)}"
-            tasks.append((f"caravan, {many}x{words}", size, caravan(sources, out, settings)))
+            tasks.append((f"caravan, {many}x{words}", *sizes, caravan(copies[:many], out, settings)))
     rows = []
-    for name, size, command in tasks:
+    for name, size, documents, command in tasks:
         found = measured(command, given.out / f"{name.split(',')[0]}.log")
-        rows.append({"name": name, "mb": size, **found, "mb_per_cpu_s": size / found["cpu_s"]})
+        each = {"mb_per_cpu_s": size / found["cpu_s"], "cpu_ms_per_document": 1000 * found["cpu_s"] / documents}
+        rows.append({"name": name, "mb": size, "documents": documents, **found, **each})
         Console(stderr=True).print(rows[-1])
         for left in work.glob("out-*/"):
             shutil.rmtree(left)
@@ -165,11 +176,13 @@ def run_all(given: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
 def show(rows: list[dict[str, Any]]) -> None:
     """A table; each rate also as a multiple of the peers'."""
     peers = [row for row in rows if not row["name"].startswith("caravan")]
-    table = Table("pipeline", "MB", "CPU s", "MB a CPU s", "GB", *(f"x {row['name']}" for row in peers))
+    head = ("pipeline", "MB", "documents", "CPU s", "MB a CPU s", "CPU ms a document", "GB")
+    table = Table(*head, *(f"x {row['name']}" for row in peers))
     for row in rows:
         ratios = (f"{row['mb_per_cpu_s'] / other['mb_per_cpu_s']:.1f}" for other in peers)
-        numbers = (f"{row['mb']:.1f}", f"{row['cpu_s']:.1f}", f"{row['mb_per_cpu_s']:.2f}", f"{row['max_rss_gb']:.2f}")
-        table.add_row(row["name"], *numbers, *ratios)
+        sizes = (f"{row['mb']:.1f}", f"{row['documents']:,}")
+        costs = (f"{row[name]:.2f}" for name in ("cpu_s", "mb_per_cpu_s", "cpu_ms_per_document", "max_rss_gb"))
+        table.add_row(row["name"], *sizes, *costs, *ratios)
     Console().print(table)
 
 

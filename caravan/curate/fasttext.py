@@ -28,6 +28,7 @@ CENTROIDS = 256
 NGRAM_OFFSET, NGRAM_PRIME = np.uint32(2166136261), np.uint32(16777619)
 OPEN, CLOSE = 60, 62  # < and > around a word
 PIECES = 3
+BUFFER = 1 << 12  # rows of vectors that are found before they are added
 EPSILON = 1e-5  # fastText adds it to each decision
 
 Bytes = npt.NDArray[np.uint8]
@@ -248,62 +249,60 @@ def _step(h: np.uint32, byte: np.uint8) -> np.uint32:
     return np.uint32((h ^ np.uint32(np.int32(np.int8(byte)))) * NGRAM_PRIME)
 
 
-@njit(inline="always")
-def _add(hidden: Floats, vectors: Floats, row: int) -> None:
-    for d in range(len(hidden)):
-        hidden[d] += vectors[row, d]
+@njit(nogil=True, cache=True)
+def _add(hidden: Floats, vectors: Floats, rows: Ints) -> None:
+    for row in rows:
+        for d in range(len(hidden)):
+            hidden[d] += vectors[row, d]
 
 
 @njit(nogil=True, cache=True)
-def _add_ngrams(hidden: Floats, word: Bytes, size: int, known: Vocabulary) -> int:
-    """Add the vectors of a word's n-grams, the word with its brackets; returns how many."""
-    added = 0
-    buckets = np.uint32(len(known.ngram_rows))
-    for start in range(size):
-        if _inside(word[start]):
-            continue
-        h = NGRAM_OFFSET
-        at, characters = start, 0
-        while at < size and characters < known.longest:
-            h = _step(h, word[at])
-            at += 1
-            while at < size and _inside(word[at]):
-                h = _step(h, word[at])
-                at += 1
-            characters += 1
-            if characters >= known.shortest and not (characters == 1 and (start == 0 or at == size)):
-                bucket = h % buckets
-                if (known.kept[bucket >> np.uint32(3)] >> (bucket & np.uint32(7))) & 1:
-                    _add(hidden, known.vectors, known.ngram_rows[bucket])
-                    added += 1
-    return added
-
-
-@njit(nogil=True, cache=True)
-def _add_words(hidden: Floats, data: Bytes, start: int, end: int, word: Bytes, known: Vocabulary) -> int:
-    """Add the vectors of the words between two bytes and of their n-grams; returns how many."""
-    added = 0
-    mask = len(known.word_keys) - 1
+def _find_rows(data: Bytes, start: int, end: int, word: Bytes, known: Vocabulary, rows: Ints) -> tuple[int, int]:
+    """Rows of the words between two bytes and of their n-grams, while there is room; how many, and the next byte."""
+    # Each use of a field of a tuple counts references.
+    kept, ngram_rows, word_keys, word_rows = known.kept, known.ngram_rows, known.word_keys, known.word_rows
+    shortest, longest = known.shortest, known.longest
+    buckets, mask = np.uint32(len(ngram_rows)), len(word_keys) - 1
+    found = 0
     i = start
     while i < end:
         if _blank(data[i]):
             i += 1
             continue
-        size, first = 1, i
+        first, size = i, 1
         while i < end and not _blank(data[i]):
             word[size] = data[i]
             size += 1
             i += 1
-        word[0], word[size] = OPEN, CLOSE
+        if found and found + 1 + (longest - shortest + 1) * size > len(rows):
+            return found, first
         key = hash_word(data, first, i)
         slot = np.int64(key & np.uint64(mask))
-        while known.word_rows[slot] >= 0 and known.word_keys[slot] != key:
+        while word_rows[slot] >= 0 and word_keys[slot] != key:
             slot = (slot + 1) & mask
-        if known.word_rows[slot] >= 0:
-            _add(hidden, known.vectors, known.word_rows[slot])
-            added += 1
-        added += _add_ngrams(hidden, word, size + 1, known)
-    return added
+        if word_rows[slot] >= 0:
+            rows[found] = word_rows[slot]
+            found += 1
+        word[0], word[size] = OPEN, CLOSE
+        size += 1
+        for begin in range(size):
+            if _inside(word[begin]):
+                continue
+            h = NGRAM_OFFSET
+            at, characters = begin, 0
+            while at < size and characters < longest:
+                h = _step(h, word[at])
+                at += 1
+                while at < size and _inside(word[at]):
+                    h = _step(h, word[at])
+                    at += 1
+                characters += 1
+                if characters >= shortest and not (characters == 1 and (begin == 0 or at == size)):
+                    bucket = h % buckets
+                    if (kept[bucket >> np.uint32(3)] >> (bucket & np.uint32(7))) & 1:
+                        rows[found] = ngram_rows[bucket]
+                        found += 1
+    return found, i
 
 
 @njit(nogil=True, cache=True)
@@ -333,8 +332,12 @@ def _predict(
 ) -> None:
     """Fill the probability of each label for each text [n, L]."""
     hidden, reached = np.empty(known.vectors.shape[1], np.float32), np.empty(2 * out.shape[1] - 1)
-    longest_text = (offsets[1:] - offsets[:-1]).max()
-    word = np.empty(longest_text + 2, np.uint8)
+    longest = (offsets[1:] - offsets[:-1]).max()
+    if piece:
+        longest = min(longest, (PIECES + 1) * piece + 8)
+    word = np.empty(longest + 2, np.uint8)
+    # Room for one word at least, however long.
+    rows = np.empty(max(BUFFER, 1 + (known.longest - known.shortest + 1) * len(word)), np.int32)
     for row in range(len(offsets) - 1):
         start, end = offsets[row], offsets[row + 1]
         pieces = PIECES if 0 < PIECES * piece < end - start else 1
@@ -347,11 +350,14 @@ def _predict(
                 first -= 1
             while last < end and _inside(data[last]):
                 last += 1
-            added += _add_words(hidden, data, first, last, word, known)
+            while first < last:
+                found, first = _find_rows(data, first, last, word, known, rows)
+                _add(hidden, known.vectors, rows[:found])
+                added += found
         if not added:
             continue
         if known.end >= 0:
-            _add(hidden, known.vectors, known.end)
+            _add(hidden, known.vectors, np.array([known.end], np.int32))
             added += 1
         hidden /= np.float32(added)
         _walk_tree(hidden, nodes, children, reached, out[row])

@@ -38,7 +38,7 @@ from caravan.curate.readers import read_documents
 from caravan.curate.repairs import RepairStep
 from caravan.curate.rows import Broken, BrokenFileError, Damage
 from caravan.curate.rules import RuleStep
-from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, Shard
+from caravan.curate.shards import DOCUMENT_SCHEMA, PAIR_SCHEMA, REPEATING, Shard
 from caravan.curate.signatures import SKETCH, columns, sign, sketches
 from caravan.curate.steps import MASKED, NOTES, VERDICT_FIELDS, Step, judge_all, with_notes
 from caravan.curate.toxicity import ToxicityStep
@@ -133,7 +133,8 @@ class Judge:
         damage = Damage(shard.name)
         schema = self.schema(shard)
         # Read again once and then removed: fast to write rather than small.
-        with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, compression="lz4") as writer:
+        kind = {"compression": "lz4", "use_dictionary": REPEATING}
+        with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, **kind) as writer:
             problem = self._fill(writer, shard, damage)
             broken = Broken(shard.name, None, problem) if problem else None
             if broken and self.config.broken == "fail":

@@ -10,39 +10,65 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from numba import njit
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from caravan.curate.kernels import Points, buffers
+
+LANES = 8
+
 Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
+Offsets = npt.NDArray[np.int64]
+
+
+@njit(nogil=True, cache=True)
+def _walk(
+    data: npt.NDArray[np.uint8], offsets: Offsets, moves: Points, rows: Points, features: Integers, found: Integers
+) -> None:
+    """Fill the feature that the automaton reaches at each byte, -1 for none.
+
+    Each move waits for memory: some texts go side by side, so that they wait together.
+    """
+    state = np.empty(LANES, np.uint32)
+    for first in range(0, len(offsets) - 1, LANES):
+        lanes = min(LANES, len(offsets) - 1 - first)
+        state[:] = 0
+        longest = (offsets[first + 1 : first + lanes + 1] - offsets[first : first + lanes]).max()
+        for step in range(longest):
+            for lane in range(lanes):
+                at = offsets[first + lane] + step
+                if at < offsets[first + lane + 1]:
+                    state[lane] = moves[rows[state[lane]] + data[at]]
+                    found[at] = features[state[lane]]
 
 
 @njit(nogil=True, cache=True)
 def _score(
-    data: npt.NDArray[np.uint8],
-    moves: npt.NDArray[np.uint32],
-    rows: npt.NDArray[np.int64],
-    features: npt.NDArray[np.int64],
-    weights_FC: Floats,
-    counts_F: Floats,
-    score_C: Floats,
+    found: Integers, offsets: Offsets, weights_FC: Floats, prior_C: Floats, column_of: Offsets, out: Floats
 ) -> None:
-    """Add the weights of the features whose states the automaton reaches; the counts are zero before and after."""
-    seen = np.empty(len(data), np.int64)
-    many = 0
-    state = np.uint32(0)
-    for byte in data:
-        state = moves[rows[state] + byte]
-        feature = features[state]
-        if feature >= 0:
-            if not counts_F[feature]:
-                seen[many] = feature
-                many += 1
-            counts_F[feature] += 1
-    for feature in seen[:many]:
-        count = np.log1p(counts_F[feature])
+    """Fill the probability of each label for each text [n, C], of the softened sums of its features' weights."""
+    counts_F = np.zeros(len(weights_FC), np.int32)
+    score_C = np.empty(len(prior_C), np.float32)
+    for row in range(len(offsets) - 1):
+        score_C[:] = 0
+        features = found[offsets[row] : offsets[row + 1]]
+        for feature in features:
+            counts_F[max(feature, 0)] += feature >= 0
+        for feature in features:
+            if feature >= 0 and counts_F[feature]:
+                weight = np.float32(np.log1p(np.float32(counts_F[feature])))
+                for label in range(len(score_C)):
+                    score_C[label] += weight * weights_FC[feature, label]
+                counts_F[feature] = 0
+        if score_C.any():
+            score_C += prior_C
+        score_C[:] = np.exp((score_C - score_C.max()) / np.float32(np.sqrt(max(1, len(features)))))
+        score_C /= score_C.sum()
+        # Some languages stand in the model twice, under two names.
         for label in range(len(score_C)):
-            score_C[label] += count * weights_FC[feature, label]
-        counts_F[feature] = 0
+            out[row, column_of[label]] += score_C[label]
 
 
 class LangId:
@@ -64,21 +90,16 @@ class LangId:
         self._column_of = np.array([self.labels.index(name) for name in model.nb_classes])
         self._weights_FC, self._prior_C = np.asarray(model.nb_ptc, np.float32), np.asarray(model.nb_pc, np.float32)
         self._moves = np.array(model.tk_nextmove, np.uint32)
-        self._rows_S, self._features_S = np.array(model.tk_row, np.int64) << 8, np.array(model.tk_output, np.int64)
+        self._rows_S, self._features_S = np.array(model.tk_row, np.uint32) << 8, np.array(model.tk_output, np.int32)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Probability of each candidate for each text [n, C], softened by the text's length as py3langid does."""
         out = np.zeros((len(texts), len(self.labels)), np.float32)
-        counts = np.zeros(len(self._weights_FC), np.float32)
-        for row, text in enumerate(texts):
-            data = np.frombuffer(normalised(text), np.uint8)
-            score = np.zeros(len(self._prior_C), np.float32)
-            _score(data, self._moves, self._rows_S, self._features_S, self._weights_FC, counts, score)
-            if score.any():
-                score += self._prior_C
-            score = np.exp((score - score.max()) / np.sqrt(max(1, len(data))))
-            # Some languages stand in the model twice, under two names.
-            np.add.at(out[row], self._column_of, score / score.sum())
+        if len(texts):
+            data, offsets = buffers(pa.array(map(normalised, texts), pa.large_binary()))
+            found = np.empty(len(data), np.int32)
+            _walk(data, offsets, self._moves, self._rows_S, self._features_S, found)
+            _score(found, offsets, self._weights_FC, self._prior_C, self._column_of, out)
         return out
 
 

@@ -47,7 +47,7 @@ class RepairStep:
 
     def judge(self, batch: pa.RecordBatch) -> Verdict:
         before = text = batch["text"]
-        found = blemishes.marks(text, self.config.repairs.max_word or 0)
+        found = self._marks(text)
         changed = np.zeros(batch.num_rows, np.bool_)
         made: list[list[str]] = [[] for _ in range(batch.num_rows)]
         for name, (mark, repair) in self.repairs.items():
@@ -57,12 +57,19 @@ class RepairStep:
                 changed[row] = True
                 made[row].append(f"{name} {characters}")
         repairs = pa.array([", ".join(one) or None for one in made], pa.string())
-        empty = pc.equal(pc.utf8_trim_whitespace(text), "").to_numpy(zero_copy_only=False)
-        first = np.where(empty, 0, -1)
-        size = pc.utf8_length(before).to_numpy(zero_copy_only=False).astype(np.float64)
+        empty, size = np.zeros(batch.num_rows, np.bool_), np.full(batch.num_rows, np.nan)
+        if changed.any():
+            mended = pa.array(changed)
+            left = pc.utf8_trim_whitespace(text.filter(mended))
+            empty[changed] = pc.equal(left, "").to_numpy(zero_copy_only=False)
+            size[changed] = pc.utf8_length(before.filter(mended)).to_numpy(zero_copy_only=False)
         # A text of which nothing is left is shown in the reject stream as it came.
-        kept = pc.if_else(pa.array(empty), before, text)
-        return verdict_of(self.REASONS, first, size, {"text": kept, REPAIRS.name: repairs})
+        kept = pc.if_else(pa.array(empty), before, text) if empty.any() else text
+        return verdict_of(self.REASONS, np.where(empty, 0, -1), size, {"text": kept, REPAIRS.name: repairs})
+
+    def _marks(self, text: pa.Array) -> npt.NDArray[np.bool_]:
+        most = self.config.repairs.max_word or 0
+        return blemishes.marks(text, most) if self.repairs else np.zeros((len(text), 0), np.bool_)
 
     def _unspaced(self, languages: pa.Array) -> pa.Array:
         """Which rows are in a language written without spaces, where a word may be a paragraph."""

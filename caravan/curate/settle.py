@@ -16,6 +16,7 @@ from caravan.curate import index
 from caravan.curate.duplicates import DUPLICATES
 from caravan.curate.readers import key_range
 from caravan.curate.repeats import Repeats
+from caravan.curate.shards import REPEATING
 from caravan.curate.steps import VERDICT_FIELDS, by_language
 from caravan.recipe.curate import CurateConfig
 
@@ -35,7 +36,7 @@ class Writers:
         """Append rows; they are held back until they make a row group."""
         if path not in self.open:
             temporary = self.stack.enter_context(atomic_path(path))
-            writer = pq.ParquetWriter(temporary, batch.schema, compression="zstd")
+            writer = pq.ParquetWriter(temporary, batch.schema, compression="zstd", use_dictionary=REPEATING)
             self.open[path] = self.stack.enter_context(writer)
             self.held[path] = []
             self.stack.callback(self._flush, path)

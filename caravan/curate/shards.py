@@ -40,6 +40,9 @@ PAIR_SCHEMA = pa.schema([
     ("key", pa.int64()), ("id", pa.string()), ("source_language", pa.string()), ("target_language", pa.string()),
     ("source_text", pa.string()), ("target_text", pa.string()), ("source", pa.string()),
 ])  # fmt: skip
+# Columns whose values come again and again: Parquet looks for repeats in all of them unless it is told.
+REPEATING = ["language", "source_language", "target_language", "source", "step", "reason", "variant", "repairs",
+             "masked", "bucket", "removed"]  # fmt: skip
 
 
 @dataclass(frozen=True)

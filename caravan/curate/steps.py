@@ -82,19 +82,32 @@ def judge_all(steps: Sequence[Step], batch: pa.RecordBatch) -> pa.RecordBatch:
     Returns:
         the batch, columns that steps fill in filled in, with VERDICT_FIELDS appended.
     """
-    batch = with_notes(batch, *VERDICT_FIELDS)
+    shown, places = with_notes(batch, *VERDICT_FIELDS), np.arange(batch.num_rows)
+    # Text is copied where rows go, not for every step.
+    parts, order = [], []
     for step in steps:
-        alive = pc.is_null(batch["reason"])
-        shown = batch.filter(alive)
         if not shown.num_rows:
             break
         verdict = step.judge(shown)
-        named = pc.if_else(pc.is_valid(verdict.reason), step.name, pa.scalar(None, pa.string()))
-        found = {**verdict.columns, "step": named, "reason": verdict.reason, "value": verdict.value}
-        for name, values in found.items():
-            merged = pc.replace_with_mask(batch[name], alive, values.cast(batch.schema.field(name).type))
-            batch = batch.set_column(batch.schema.get_field_index(name), batch.schema.field(name), merged)
-    return batch
+        goes = pc.is_valid(verdict.reason)
+        named = pc.if_else(goes, step.name, pa.scalar(None, pa.string()))
+        shown = _filled(shown, {**verdict.columns, "step": named, "reason": verdict.reason, "value": verdict.value})
+        if pc.any(goes).as_py():
+            gone = goes.to_numpy(zero_copy_only=False)
+            parts.append(shown.filter(goes))
+            order.append(places[gone])
+            shown, places = shown.filter(pc.invert(goes)), places[~gone]
+    if not parts:
+        return shown
+    whole = pa.Table.from_batches([*parts, shown]).combine_chunks()
+    return whole.take(pa.array(np.argsort(np.concatenate([*order, places])))).to_batches()[0]
+
+
+def _filled(batch: pa.RecordBatch, columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """The batch with other values in some of its columns."""
+    given = {name: batch[name] for name in batch.schema.names}
+    cast = {name: values.cast(batch.schema.field(name).type) for name, values in columns.items()}
+    return pa.RecordBatch.from_arrays(list((given | cast).values()), schema=batch.schema)
 
 
 def by_language(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
