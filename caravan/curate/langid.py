@@ -90,7 +90,10 @@ class LangId:
         self._column_of = np.array([self.labels.index(name) for name in model.nb_classes])
         self._weights_FC, self._prior_C = np.asarray(model.nb_ptc, np.float32), np.asarray(model.nb_pc, np.float32)
         self._moves = np.array(model.tk_nextmove, np.uint32)
-        self._rows_S, self._features_S = np.array(model.tk_row, np.uint32) << 8, np.array(model.tk_output, np.int32)
+        self._rows_S, self._features_S = (
+            np.array(model.tk_row, np.uint32) * np.uint32(256),
+            np.array(model.tk_output, np.int32),
+        )
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Probability of each candidate for each text [n, C], softened by the text's length as py3langid does."""

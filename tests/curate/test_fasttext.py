@@ -44,6 +44,13 @@ def test_probabilities_are_those_of_fasttext(model: FastText, reference: _FastTe
     compare(model, reference, text)
 
 
+@pytest.mark.parametrize(
+    "text", ["今朝はお茶を飲みます" * 400 + " tea", "Tea in the morning " * 600, "x" * 5000 + " y" * 3000]
+)
+def test_text_of_more_vectors_than_the_buffer_holds(model: FastText, reference: _FastText, text: str) -> None:
+    compare(model, reference, text)
+
+
 @settings(max_examples=150, deadline=None)
 @given(WORDS)
 def test_any_text_has_the_probabilities_of_fasttext(model: FastText, reference: _FastText, text: str) -> None:

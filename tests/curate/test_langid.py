@@ -8,6 +8,7 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from caravan.curate.langid import LangId
 
+TEXTS = ("", "Tea in the morning", "SCHÖNE GRÜSSE", "サクラ咲く", "чај ујутру", "čaj ujutru", "e\u0301")
 LANGUAGES = ("en", "de", "sr", "ja", "id", "ms")
 
 
@@ -30,11 +31,16 @@ def compare(model: LangId, reference: LanguageIdentifier, text: str) -> None:
     np.testing.assert_allclose(found, [expected[label] for label in model.labels], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "Tea in the morning", "SCHÖNE GRÜSSE", "サクラ咲く", "чај ујутру", "čaj ujutru", "e\u0301"]
-)
+@pytest.mark.parametrize("text", TEXTS)
 def test_probabilities_are_those_of_py3langid(model: LangId, reference: LanguageIdentifier, text: str) -> None:
     compare(model, reference, text)
+
+
+def test_texts_of_a_batch_are_apart(model: LangId) -> None:
+    texts = [*TEXTS, "", "tea " * 90, "Чай", *TEXTS]
+    together = model.probabilities(texts)
+    np.testing.assert_array_equal(together, np.concatenate([model.probabilities([text]) for text in texts]))
+    assert not len(model.probabilities([]))
 
 
 @settings(max_examples=100, deadline=None)

@@ -38,6 +38,14 @@ def test_columns_that_a_step_fills_in_are_kept_for_all_rows_it_saw() -> None:
     assert judge_all([Longer("only", 2)], batch("a", "abc"))["language"].to_pylist() == ["xx", "xx"]
 
 
+def test_rows_keep_their_order_and_what_later_steps_fill_in() -> None:
+    texts = ["abc", "a", "abcdef", "ab", "", "abcd"]
+    judged = judge_all([Longer("first", 4), Longer("second", 3), Longer("third", 1)], batch(*texts))
+    assert judged["text"].to_pylist() == texts
+    assert judged["step"].to_pylist() == ["third", None, "first", "third", None, "second"]
+    assert judged["value"].to_pylist() == [3.0, None, 6.0, 2.0, None, 4.0]
+
+
 def test_no_row_is_left_for_later_steps() -> None:
     second = Longer("second", 0)
     judged = judge_all([Longer("first", 0), second], batch("a", "b"))
