@@ -172,6 +172,28 @@ def inspect(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="folder of a Hugging Face model, plain or with senses")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the GGUF files")],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
+    types: Annotated[str | None, typer.Option(help="files to write, as q4_k_m,q8_0")] = None,
+) -> None:
+    """Write a model as GGUF files for llama.cpp, and see that they say what torch says.
+
+    Settings are those of a recipe's section `export`: `prompts=4 threads=8`.
+    """
+    from caravan.export.stage import export_folder
+    from caravan.recipe.export import ExportConfig
+    from caravan.recipe.load import load_section
+    from caravan.report import export_table
+
+    given = [f"types=[{types}]"] if types else []
+    artifact = export_folder(load_section(ExportConfig, [*(settings or []), *given]), model, output)
+    out.print(export_table(artifact.counts))
+    console.print(f"[green]✓[/] {artifact.path}", highlight=False)
+
+
+@app.command()
 def chat(
     model: Annotated[Path, typer.Argument(help="run folder, export folder or .gguf file")],
     text: Annotated[list[str] | None, typer.Argument(help="what to say; nothing starts a conversation")] = None,

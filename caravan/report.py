@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from caravan.road import Result
 
@@ -35,6 +35,32 @@ def final_table(results: Sequence[Result], out: Console) -> None:
     rows = [row for result in results for row in result.artifact.counts.get("table", [])]
     if rows:
         out.print(targets_table(rows))
+
+
+def export_table(counts: dict[str, Any]) -> Table:
+    """Files of an export, and how their answers compare with torch's: the worst of all kinds of prompts."""
+    table = Table(
+        Column("file", no_wrap=True),
+        "MB",
+        "bits a weight",
+        "off by at most",
+        "diverges",
+        "same answers",
+        title="against torch",
+    )
+    for name, file in counts["files"].items():
+        parity = counts["parity"].get(name.removeprefix("model-").removesuffix(".gguf"), {}).values()
+        shown = (
+            ["-"] * 3
+            if not parity
+            else [
+                f"{max(kind['logprob_delta'] for kind in parity):.4f} nats",
+                f"{max(kind['divergence'] for kind in parity):.5f} nats",
+                f"{100 * min(kind['agreement'] for kind in parity):.0f} %",
+            ]
+        )
+        table.add_row(name, f"{file['bytes'] / 1e6:,.1f}", f"{file['bits_per_weight']:.2f}", *shown)
+    return table
 
 
 def targets_table(rows: Sequence[dict[str, Any]]) -> Table:

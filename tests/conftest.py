@@ -37,7 +37,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out.mkdir(parents=True)
     context = StageContext(out=out, inputs={"model": model}, base=folder, seed=7, languages=("en",), name="export")
     # How exactly files agree with torch is what the tests of export are about.
-    run(ExportConfig(quantisations=("q4_k_m",), prompts=1, new_tokens=4, max_logprob_delta=1.0, threads=1), context)
+    run(ExportConfig(types=("f16", "q4_k_m"), prompts=1, new_tokens=4, max_logprob_delta=1.0, threads=1), context)
     return write_manifest(out, kind="gguf", **facts | {"stage": "export"}).path
 
 

@@ -89,7 +89,7 @@ def test_a_grown_and_tuned_model_says_the_same_wherever_it_stands(base, corpus, 
     torch.testing.assert_close(logits(put_on(old, second.out / "adapter"), ids), said[0], rtol=1e-4, atol=1e-4)
 
     third = context("export", model=finished(second, "model"))
-    export.run(ExportConfig(quantisations=(), prompts=2, new_tokens=4), third)
+    export.run(ExportConfig(types=("f16",), prompts=2, new_tokens=4), third)
     with Engine(next(third.out.glob("*f16.gguf")), context=128, threads=1) as engine:
         assert engine.tokenize(TEXT) == ids
         for token, logprob in engine.next_logprobs(TEXT, [], top=5).items():

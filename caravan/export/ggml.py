@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -17,28 +15,46 @@ from caravan.core.errors import ExportError, MissingDependencyError
 
 FILE_TYPES = {
     "f16": LlamaFileType.MOSTLY_F16,
+    "bf16": LlamaFileType.MOSTLY_BF16,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
-    "q4_0": LlamaFileType.MOSTLY_Q4_0,
+    "q6_k": LlamaFileType.MOSTLY_Q6_K,
+    "q5_k_m": LlamaFileType.MOSTLY_Q5_K_M,
     "q4_k_m": LlamaFileType.MOSTLY_Q4_K_M,
+    "q4_0": LlamaFileType.MOSTLY_Q4_0,
 }
-_BASE = {"f16": Type.F16, "q8_0": Type.Q8_0, "q4_0": Type.Q4_0, "q4_k_m": Type.Q4_K}
+_BASE = {
+    "f16": Type.F16,
+    "bf16": Type.BF16,
+    "q8_0": Type.Q8_0,
+    "q6_k": Type.Q6_K,
+    "q5_k_m": Type.Q5_K,
+    "q4_k_m": Type.Q4_K,
+    "q4_0": Type.Q4_0,
+}
 # For rows that are no multiple of 256, as llama.cpp does it.
-_SMALLER_BLOCKS = {Type.Q4_K: Type.Q5_0, Type.Q6_K: Type.Q8_0}
+_SMALLER_BLOCKS = {Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
 
 
-def tensor_type(name: str, shape: tuple[int, ...], mixture: str, layers: int, tied: bool) -> Type:
+def tensor_type(
+    name: str, shape: tuple[int, ...], mixture: str, layers: int, tied: bool, values_shared_widely: bool = False
+) -> Type:
     """The type of a language model's tensor in llama.cpp's default mixtures.
 
-    The matrix that gives the logits (the embedding, if tied) is Q6_K in the 4-bit files. In q4_k_m so are the value
-    and down projections of the first and last eighth of the layers and of every third between them.
+    The matrix that gives the logits (the embedding, if tied) is Q6_K in files of fewer bits than Q8_0. In q4_k_m and
+    q5_k_m so are the value and down projections of the first and last eighth of the layers and of every third between
+    them. Where a 70B's heads share their values, these get a bit more in q4_k_m (src/llama-quant.cpp).
     """
     if len(shape) == 1:
         return Type.F32
     kind = _BASE[mixture]
-    if mixture in ("q4_0", "q4_k_m") and name == ("token_embd.weight" if tied else "output.weight"):
+    value = name.endswith("attn_v.weight")
+    if kind in (Type.F16, Type.BF16):
+        return kind
+    if name == ("token_embd.weight" if tied else "output.weight") and kind != Type.Q8_0:
         kind = Type.Q6_K if shape[-1] % _block(kind) == 0 else Type.Q8_0
-    elif mixture == "q4_k_m" and name.endswith(("attn_v.weight", "ffn_down.weight")):
+    elif mixture in ("q4_k_m", "q5_k_m") and (value or name.endswith("ffn_down.weight")):
         kind = Type.Q6_K if _gets_more_bits(int(name.split(".")[1]), layers) else kind
+        kind = Type.Q5_K if value and values_shared_widely and kind == Type.Q4_K else kind
     if shape[-1] % _block(kind):
         kind = _SMALLER_BLOCKS.get(kind, kind)
     return kind if shape[-1] % _block(kind) == 0 else Type.F16
@@ -58,40 +74,36 @@ def byte_shape(shape: tuple[int, ...], kind: Type) -> tuple[int, ...]:
     return (*shape[:-1], shape[-1] // block * size)
 
 
-def pack(values: npt.NDArray[np.float32], kind: Type, threads: int = 1, where: str | None = None) -> npt.NDArray[Any]:
-    """Values of a tensor as they stand in the file: float32, float16, or bytes of ggml's blocks.
+def pack(values: npt.NDArray[np.float32], kind: Type, where: str | None = None) -> npt.NDArray[Any]:
+    """Values of a tensor as they stand in the file: float32, float16, or bytes of bfloat16 or of ggml's blocks.
 
     Raises:
         ExportError: values that are not finite, or exceed float16.
     """
-    if not np.isfinite(values).all():
+    most = np.abs(values).max(initial=0)
+    if not np.isfinite(most):
         raise ExportError("a weight is not a number", where=where, expected="finite values", got="NaN or infinity")
     if kind == Type.F32:
         return np.ascontiguousarray(values, dtype=np.float32)
     if kind == Type.F16:
-        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+        if most > np.finfo(np.float16).max:
             raise ExportError(
-                "a weight does not fit into 16 bits", where=where, expected="up to 65504", got=np.abs(values).max()
+                "a weight does not fit into 16 bits",
+                where=where,
+                expected="up to 65504",
+                got=most,
+                fix="export to bf16 instead of f16",
             )
         return np.ascontiguousarray(values, dtype=np.float16)
-    return _quantise(np.ascontiguousarray(values, dtype=np.float32), kind, threads)
+    return _quantise(np.ascontiguousarray(values, dtype=np.float32), kind)
 
 
-def _quantise(values: npt.NDArray[np.float32], kind: Type, threads: int) -> npt.NDArray[np.uint8]:
-    width = values.shape[-1]
+def _quantise(values: npt.NDArray[np.float32], kind: Type) -> npt.NDArray[np.uint8]:
     packed = np.empty(byte_shape(values.shape, kind), np.uint8)
-    rows = values.size // width
-    row_bytes = packed.size // rows
-    quantise = _library().ggml_quantize_chunk
-
-    def part(bounds: tuple[int, int]) -> None:
-        start, end = bounds
-        source, target = values.ctypes.data + start * width * 4, packed.ctypes.data + start * row_bytes
-        quantise(int(kind), source, target, 0, end - start, width, None)
-
-    edges = np.linspace(0, rows, threads + 1).astype(int).tolist()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(part, itertools.pairwise(edges)))
+    width = values.shape[-1]
+    _library().ggml_quantize_chunk(
+        int(kind), values.ctypes.data, packed.ctypes.data, 0, values.size // width, width, None
+    )
     return packed
 
 

@@ -8,17 +8,15 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFWriter, LlamaFileType
 
 from caravan.core.errors import ExportError
-from caravan.export.gguf_file import Tensor
-from caravan.export.weights import Weights
+from caravan.export.gguf_file import Array, Tensor, whole
+from caravan.export.weights import ALL, Weights
 from caravan.models.config import CaravanConfig, projector_of
 from caravan.models.projectors import PROJECTORS, GgufForm
 
-Array = npt.NDArray[np.float32]
 Sense = Literal["speech", "vision"]
 
 # Of the forms that llama.cpp has, those that were found to give what torch gives, and with which encoders.
@@ -30,6 +28,8 @@ EXACT: dict[Sense, dict[str, str]] = {
 # llama.cpp's activation of the vision encoder: the only two it computes as torch does.
 _USE_GELU = {"quick_gelu": False, "gelu_pytorch_tanh": True}
 WHISPER_NORM_EPSILON = 1e-5  # torch's default, which Whisper keeps
+
+_LAST = "linear_2."  # of every projector in EXACT
 
 _BLOCK = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
           "self_attn.out_proj": "attn_out"}  # fmt: skip
@@ -144,8 +144,12 @@ def _vision_blocks(config: CaravanConfig, encoder: Any) -> int:
     return layer if layer >= 0 else encoder.num_hidden_layers + 1 + layer
 
 
-def mmproj_tensors(config: CaravanConfig, weights: Weights) -> list[Tensor]:
-    """Tensors of both senses: matrices in float16, norms, biases and positions in float32."""
+def mmproj_tensors(config: CaravanConfig, weights: Weights, gain: float = 1.0) -> list[Tensor]:
+    """Tensors of both senses: matrices in float16, norms, biases and positions in float32.
+
+    Args:
+        gain: what the features are multiplied by, in the last matrix of each projector.
+    """
     tensors: list[Tensor] = []
     for sense, encoder in senses(config):
         tensors += _whisper(weights, encoder) if sense == "speech" else _clip(weights, config, encoder)
@@ -153,8 +157,13 @@ def mmproj_tensors(config: CaravanConfig, weights: Weights) -> list[Tensor]:
         projector = projector_of(config, sense)
         assert projector is not None
         for source, name in _form(config, sense).tensors.items():
-            tensors.append(_repeated(_tensor(weights, name, prefix + source), projector.spread(source), encoder))
+            tensor = _repeated(_tensor(weights, name, prefix + source), projector.spread(source), encoder)
+            tensors.append(_scaled(tensor, gain) if source.startswith(_LAST) and gain != 1 else tensor)
     return tensors
+
+
+def _scaled(tensor: Tensor, gain: float) -> Tensor:
+    return replace(tensor, read=lambda rows: tensor.read(rows) * np.float32(gain))
 
 
 def _repeated(tensor: Tensor, times: int, encoder: Any) -> Tensor:
@@ -165,10 +174,10 @@ def _repeated(tensor: Tensor, times: int, encoder: Any) -> Tensor:
     shape = (*rows, columns * times)
 
     def read() -> Array:
-        blocks = tensor.read().reshape(*rows, columns // encoder.d_model, 1, encoder.d_model)
+        blocks = tensor.read(ALL).reshape(*rows, columns // encoder.d_model, 1, encoder.d_model)
         return np.repeat(blocks / np.float32(times if rows else 1), times, axis=-2).reshape(shape)
 
-    return replace(tensor, shape=shape, read=read)
+    return whole(tensor.name, shape, tensor.type, read)
 
 
 def _tensor(weights: Weights, name: str, source: str, exact: bool = False) -> Tensor:
@@ -194,7 +203,7 @@ def _whisper(weights: Weights, encoder: Any) -> list[Tensor]:
         # ggml adds it to [positions, channels], so it needs a second dimension.
         shape = (*weights.shape(bias), 1)
         read = partial(_as_column, weights, bias)
-        tensors.append(Tensor(f"a.conv1d.{number}.bias", shape, Type.F32, read))
+        tensors.append(whole(f"a.conv1d.{number}.bias", shape, Type.F32, read))
     tensors += _blocks(weights, prefix, "a.", encoder.encoder_layers, _SPEECH_BLOCK)
     tensors += [_tensor(weights, f"a.post_ln.{kind}", f"{prefix}layer_norm.{kind}") for kind in ("weight", "bias")]
     return tensors
@@ -216,8 +225,8 @@ def _clip(weights: Weights, config: CaravanConfig, encoder: Any) -> list[Tensor]
         return weights.read(f"{prefix}embeddings.class_embedding")[None] + weights.read(positions)[:1]
 
     tensors = [
-        Tensor("v.class_embd", (1, width), Type.F32, class_token),
-        Tensor("v.position_embd.weight", (rows - 1, width), Type.F32, lambda: weights.read(positions)[1:]),
+        whole("v.class_embd", (1, width), Type.F32, class_token),
+        whole("v.position_embd.weight", (rows - 1, width), Type.F32, lambda: weights.read(positions)[1:]),
         _tensor(weights, "v.patch_embd.weight", f"{prefix}embeddings.patch_embedding.weight"),
     ]
     # The misspelling is Hugging Face's.

@@ -25,6 +25,7 @@ from caravan.text.chat import encode, prompt_text
 TOP = 20
 LIKELY = 1e-3
 SPARE_CONTEXT = 64
+TINY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,15 @@ class Parity:
     Attributes:
         prompts: how many were compared.
         logprob_delta: the largest difference of a likely first token's log-probability.
+        divergence: of the first token's probabilities from torch's: Kullback-Leibler in nats over the file's likeliest
+            tokens and the rest together, the mean.
         agreement: share of prompts whose greedy answer is the same, token for token.
         tie: where answers part, how much likelier torch holds its own next token than the file's; the largest.
     """
 
     prompts: int
     logprob_delta: float
+    divergence: float
     agreement: float
     tie: float
 
@@ -111,7 +115,7 @@ def compare(
         ExportError: the engine reads a prompt as other tokens.
     """
     context = max(len(reference.ids) for reference in references) + length + SPARE_CONTEXT
-    found: dict[Kind, list[tuple[float, float | None]]] = {}
+    found: dict[Kind, list[_Compared]] = {}
     with (
         Engine(model, mmproj, context=context, threads=threads) as engine,
         track(f"{model.stem} against torch", len(references), "prompt") as bar,
@@ -121,16 +125,30 @@ def compare(
             _check_tokens(engine, reference, completion.prompt_tokens)
             first = engine.next_logprobs(reference.prompt, reference.media, top=TOP)
             gap = parting(list(completion.tokens), reference, stop, length)
-            found.setdefault(reference.kind, []).append((_delta(first, reference.logprobs[0]), gap))
+            right = reference.logprobs[0]
+            found.setdefault(reference.kind, []).append(_Compared(_delta(first, right), divergence(first, right), gap))
             bar.advance()
     return {kind: _summary(found[kind]) for kind in KINDS if kind in found}
 
 
-def _summary(found: Sequence[tuple[float, float | None]]) -> Parity:
-    deltas, gaps = zip(*found, strict=True)
-    parted = [gap for gap in gaps if gap is not None]
-    agreement = 1 - len(parted) / len(found)
-    return Parity(len(found), round(max(deltas), 6), round(agreement, 4), round(max(parted, default=0.0), 6))
+@dataclass(frozen=True)
+class _Compared:
+    """What one prompt told; `gap` is None where the answers are the same."""
+
+    delta: float
+    divergence: float
+    gap: float | None
+
+
+def _summary(found: Sequence[_Compared]) -> Parity:
+    gaps = [one.gap for one in found if one.gap is not None]
+    return Parity(
+        prompts=len(found),
+        logprob_delta=round(max(one.delta for one in found), 6),
+        divergence=round(sum(one.divergence for one in found) / len(found), 6),
+        agreement=round(1 - len(gaps) / len(found), 4),
+        tie=round(max(gaps, default=0.0), 6),
+    )
 
 
 def parting(tokens: list[int], reference: Reference, stop: Sequence[int], length: int) -> float | None:
@@ -169,7 +187,18 @@ def _delta(found: dict[int, float], logprobs: npt.NDArray[np.float32]) -> float:
     return max((abs(found[token] - float(logprobs[token])) for token in likely), default=float("inf"))
 
 
-def check_bounds(parity: dict[Kind, Parity], file: Path, max_delta: float) -> None:
+def divergence(found: dict[int, float], logprobs: npt.NDArray[np.float32]) -> float:
+    """Kullback-Leibler divergence, in nats, of a file's log-probabilities of some tokens from torch's of all.
+
+    The tokens that the file does not tell of count as one: that is never more than the divergence over all.
+    """
+    file = np.array(list(found.values()), np.float64)
+    torch_ = logprobs[list(found)].astype(np.float64)
+    ours, theirs = (np.append(logs, np.log(max(1 - np.exp(logs).sum(), TINY))) for logs in (file, torch_))
+    return max(float((np.exp(theirs) * (theirs - ours)).sum()), 0.0)
+
+
+def check_exact(parity: dict[Kind, Parity], file: Path, max_delta: float) -> None:
     """See that a file says what torch says: answers may part only where torch itself is undecided.
 
     Two tokens whose log-probabilities are each off by `max_delta` can change places if they are 2 `max_delta` apart.
@@ -183,11 +212,30 @@ def check_bounds(parity: dict[Kind, Parity], file: Path, max_delta: float) -> No
         for kind, figures in parity.items()
         if figures.logprob_delta > max_delta or figures.tie > 2 * max_delta
     ]
+    expected = f"log-probabilities within {max_delta}, and answers that part only within {2 * max_delta}"
+    _refuse(wrong, file, expected, "raise max_logprob_delta only if you know why")
+
+
+def check_close(parity: dict[Kind, Parity], file: Path, max_divergence: float) -> None:
+    """See that a file of rounded weights is still the same model.
+
+    Raises:
+        ExportError: its probabilities diverge from torch's.
+    """
+    wrong = [
+        f"{kind}: probabilities diverge by {figures.divergence:.4f} nats"
+        for kind, figures in parity.items()
+        if not figures.divergence <= max_divergence
+    ]
+    _refuse(wrong, file, f"at most {max_divergence} nats", "export a type of more bits, or raise max_divergence")
+
+
+def _refuse(wrong: list[str], file: Path, expected: str, advice: str) -> None:
     if wrong:
         raise ExportError(
             "the exported file does not say what torch says",
             where=str(file),
-            expected=f"log-probabilities within {max_delta}, and answers that part only within {2 * max_delta}",
+            expected=expected,
             got="; ".join(wrong),
-            fix="look for weights far out of the usual range; raise max_logprob_delta only if you know why",
+            fix=f"look for weights far out of the usual range; {advice}",
         )

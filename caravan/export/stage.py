@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
-from caravan.core.errors import CaravanError, MissingDependencyError
+from caravan import __version__
+from caravan.core.artifact import Artifact, locked, make_artifact
+from caravan.core.errors import CaravanError, MissingDependencyError, ModelError
+from caravan.core.files import sha256_obj
 from caravan.core.stage import StageContext
 from caravan.recipe.export import ExportConfig
 
@@ -28,7 +32,40 @@ def run(config: ExportConfig, ctx: StageContext) -> dict[str, Any]:
     _need_libraries()
     from caravan.export.convert import export
 
-    return export(config, ctx)
+    dialogues = ctx.inputs.get("dialogues")
+    return export(config, ctx.need("model").path, ctx.out, dialogues.path if dialogues else None, ctx.seed)
+
+
+def export_folder(config: ExportConfig, folder: Path, out: Path) -> Artifact:
+    """Export any model's folder into another, which becomes a `gguf` artifact; done once, it is not done again.
+
+    Raises:
+        ModelError: there is no model.
+        ExportError, MissingDependencyError: as `run` does.
+    """
+    _need_libraries()
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            "no model to export",
+            where=str(folder),
+            expected="the folder of a Hugging Face model, with config.json",
+            got="no such file",
+            fix="correct the path; a run's models are in RUN/pretrain, RUN/align and RUN/sft",
+        )
+    section = config.model_dump(mode="json")
+    files = [(file.name, (facts := file.stat()).st_size, facts.st_mtime_ns) for file in sorted(folder.iterdir())]
+    key = sha256_obj({"version": __version__, "config": section, "model": str(folder.resolve()), "files": files})
+
+    def make(work: Path) -> dict[str, Any]:
+        from caravan.export.convert import export
+
+        return export(config, folder, work)
+
+    with locked(out.parent, f".{out.name}.lock"):
+        artifact, _ = make_artifact(
+            out, key, kind="gguf", stage="export", parents={}, recipe={"export": section}, make=make
+        )
+    return artifact
 
 
 def check(config: ExportConfig, ctx: StageContext) -> list[CaravanError]:

@@ -86,7 +86,11 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     Raises:
         ModelError: there is none.
     """
-    configured = getattr(model.generation_config, "eos_token_id", None)
+    return ending_ids(getattr(model.generation_config, "eos_token_id", None), tokenizer)
+
+
+def ending_ids(configured: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """`stop_ids` of a model that is not loaded, from its config's `eos_token_id`: one id, several or None."""
     found = list(configured) if isinstance(configured, (list, tuple)) else [configured]
     found.append(tokenizer.eos_token_id)
     if tokenizer.chat_template:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from caravan.recipe.base import Section
+from caravan.recipe.export import FileType
 
 
 class LimitsConfig(Section):
@@ -34,9 +33,7 @@ class TimeoutsConfig(Section):
 class ServeConfig(Section):
     """An OpenAI-compatible endpoint and a web chat over the exported model."""
 
-    quantisation: Literal["f16", "q8_0", "q4_0", "q4_k_m"] = Field(
-        "q4_k_m", description="which of the exported files to serve"
-    )
+    quantisation: FileType = Field("q4_k_m", description="which of the exported files to serve")
     upstream: str | None = Field(
         None,
         pattern=r"^https?://",

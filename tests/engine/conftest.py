@@ -13,8 +13,9 @@ from gguf import GGUFWriter
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
 from caravan.engine import Engine
+from caravan.export.families import FAMILIES
 from caravan.export.gguf_file import write_gguf
-from caravan.export.llama import describe_llama, llama_tensors
+from caravan.export.language import describe_language, language_tensors
 from caravan.export.tokenizer import describe_vocabulary, read_vocabulary
 from caravan.text.tokens import SPECIAL_TOKENS
 
@@ -34,10 +35,13 @@ class RandomWeights:
     def shape(self, name: str) -> tuple[int, ...]:
         return self.shapes[name.split(".")[-2]]
 
-    def read(self, name: str) -> np.ndarray:
+    def __contains__(self, name: str) -> bool:
+        return name.endswith(".weight")
+
+    def read(self, name: str, rows: slice) -> np.ndarray:
         shape = self.shape(name)
         random = np.random.default_rng(sum(name.encode()))
-        return random.standard_normal(shape, np.float32) * (3 / shape[-1] ** 0.5 if len(shape) > 1 else 1)
+        return (random.standard_normal(shape, np.float32) * (3 / shape[-1] ** 0.5 if len(shape) > 1 else 1))[rows]
 
 
 @pytest.fixture(scope="session")
@@ -59,11 +63,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = read_vocabulary(folder, config.vocab_size)
 
     def describe(writer: GGUFWriter) -> None:
-        describe_llama(writer, config, "f16")
+        describe_language(writer, config, FAMILIES["llama"], "f16")
         describe_vocabulary(writer, vocabulary, [SPECIAL_TOKENS.index("<|end|>")], None)
 
     path = folder / "model.gguf"
-    write_gguf(path, "llama", describe, llama_tensors(config, RandomWeights(config), "model.", "f16"))
+    write_gguf(
+        path, "llama", describe, language_tensors(config, FAMILIES["llama"], RandomWeights(config), "model.", "f16")
+    )
     return path
 
 

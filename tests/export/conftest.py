@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, WhisperConfig
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    WhisperConfig,
+)
 
 from caravan.core.artifact import write_manifest
 from caravan.core.stage import StageContext
@@ -89,11 +96,10 @@ def sharpen(model: torch.nn.Module, seed: int = 0) -> None:
             weight.normal_(0, 0.1, generator=generator)
 
 
-@pytest.fixture(scope="session")
-def fused(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a fused model that hears and sees."""
+def with_senses(text: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> CaravanForConditionalGeneration:
+    """A model around such a language model that hears and sees."""
     config = CaravanConfig(
-        text_config=text_config(tokenizer),
+        text_config=text,
         speech_config=WhisperConfig(
             d_model=64, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=128, num_mel_bins=80
         ),
@@ -112,7 +118,13 @@ def fused(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathF
         image_mean=[0.48, 0.46, 0.41],
         image_std=[0.27, 0.26, 0.28],
     )
-    return save(CaravanForConditionalGeneration(config), tokenizer, tmp_path_factory.mktemp("fused"))
+    return CaravanForConditionalGeneration(config)
+
+
+@pytest.fixture(scope="session")
+def fused(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a fused model that hears and sees."""
+    return save(with_senses(text_config(tokenizer), tokenizer), tokenizer, tmp_path_factory.mktemp("fused"))
 
 
 @pytest.fixture(scope="session")

@@ -13,23 +13,23 @@ import numpy as np
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
-from caravan.core.errors import ExportError
+from caravan.core.errors import ExportError, ModelError
 from caravan.core.files import write_table
 from caravan.core.stage import StageContext
-from caravan.export import llama, mmproj
+from caravan.export import language, mmproj
 from caravan.export.convert import choose_probes
-from caravan.export.stage import check, run
+from caravan.export.stage import check, export_folder, run
 from caravan.recipe.export import ExportConfig
 from caravan.records import Dialogue, Message, dialogues_to_table
 
-QUICK = ExportConfig(quantisations=(), prompts=1, new_tokens=8)
+QUICK = ExportConfig(types=("f16",), prompts=1, new_tokens=8, threads=1)
 Context = Callable[..., StageContext]
 
 
 def test_a_model_with_both_senses_says_in_the_engine_what_it_says_in_torch(fused: Path, context: Context) -> None:
     ctx = context(fused)
     assert check(QUICK, ctx) == []
-    counts = run(QUICK.model_copy(update={"quantisations": ("q8_0", "q4_k_m")}), ctx)
+    counts = run(QUICK.model_copy(update={"types": ("f16", "q8_0", "q4_k_m")}), ctx)
     exact, eight, four = (counts["parity"][name] for name in ("f16", "q8_0", "q4_k_m"))
     assert list(exact) == ["text", "audio", "image", "both"]
     for kind, figures in exact.items():
@@ -54,7 +54,7 @@ def test_a_model_with_both_senses_says_in_the_engine_what_it_says_in_torch(fused
 
 def test_tied_embeddings_and_rows_that_are_no_multiple_of_256(plain: Path, context: Context) -> None:
     ctx = context(plain)
-    counts = run(QUICK.model_copy(update={"quantisations": ("q4_0", "q4_k_m")}), ctx)
+    counts = run(QUICK.model_copy(update={"types": ("f16", "q4_0", "q4_k_m")}), ctx)
     assert counts["parity"]["f16"]["text"]["logprob_delta"] <= 0.02
     assert counts["files"]["model-q4_k_m.gguf"]["types"] == {"Q8_0": 3, "F32": 5, "Q5_0": 12}
     assert counts["files"]["model-q4_0.gguf"]["types"] == {"Q8_0": 1, "F32": 5, "Q4_0": 14}
@@ -72,22 +72,22 @@ def test_finished_files_are_kept_and_compared_again(plain: Path, context: Contex
     assert not list(ctx.out.glob(".*"))
 
 
-def test_prompts_are_the_run_s_own_where_it_has_any(fused: Path, context: Context, tmp_path: Path) -> None:
+def test_prompts_are_the_run_s_own_where_it_has_any(fused: Path, tmp_path: Path) -> None:
     rows = [Dialogue(str(row), "en", "chat", (Message.of("user", f"number {row}"),)) for row in range(3)]
     write_table(tmp_path / "dialogues" / "test" / "0.parquet", dialogues_to_table(rows))
     config = AutoConfig.from_pretrained(fused)
-    probes = choose_probes(ExportConfig(prompts=2), context(fused, dialogues=tmp_path / "dialogues"), config)
+    probes = choose_probes(ExportConfig(prompts=2), config, tmp_path / "dialogues", seed=0)
     assert [probe.messages[0].text for probe in probes[:2]] == ["number 0", "number 1"]
     # It has no clips and no pictures.
     assert [probe.kind for probe in probes[2:]] == ["audio"] * 2 + ["image"] * 2 + ["both"] * 2
 
 
-def _unpermuted(weight: np.ndarray, heads: int) -> np.ndarray:
+def _unpermuted(weight: np.ndarray, width: int) -> np.ndarray:
     return weight
 
 
 def test_a_wrong_order_of_rows_is_found(plain: Path, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama, "rotate_pairs", _unpermuted)
+    monkeypatch.setattr(language, "rotate_pairs", _unpermuted)
     ctx = context(plain)
     with pytest.raises(ExportError, match=r"does not say what torch says[\s\S]*text: log-probabilities differ"):
         run(QUICK, ctx)
@@ -144,3 +144,24 @@ def test_check_says_what_is_known_to_fail(plain: Path, context: Context, tmp_pat
 def test_the_door_opens_without_torch() -> None:
     code = "import sys, caravan.export.stage; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_command_exports_any_folder_once(plain: Path, tmp_path: Path) -> None:
+    out = tmp_path / "gguf"
+    command = [sys.executable, "-m", "caravan", "export", str(plain), "-o", str(out), "--types", "q8_0,q5_k_m"]
+    settings = ["prompts=1", "new_tokens=1", "threads=1"]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "model-q5_k_m.gguf" in done.stdout
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["kind"] == "gguf"
+    assert list(manifest["counts"]["parity"]) == ["q8_0", "q5_k_m"]
+    assert {"model-q8_0.gguf", "model-q5_k_m.gguf", "export.json", "tokenizer.json"} <= manifest["files"].keys()
+    written = (out / "manifest.json").stat().st_mtime_ns
+    export_folder(ExportConfig(types=("q8_0", "q5_k_m"), prompts=1, new_tokens=1, threads=1), plain, out)
+    assert (out / "manifest.json").stat().st_mtime_ns == written
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model to export"):
+        export_folder(ExportConfig(), tmp_path, tmp_path / "out")

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from caravan.core.errors import ExportError
 from caravan.core.files import write_json
-from caravan.export.llama import check_llama, rotate_pairs
+from caravan.export.language import rotate_pairs
 from caravan.export.weights import Weights
 
 
@@ -40,29 +39,8 @@ def test_attention_scores_are_the_same_after_either_rotation() -> None:
     left, right = (torch.tensor(split(weight)).permute(1, 0, 2)[None] for weight in (query, key))
     left, right = apply_rotary_pos_emb(left, right, cos, sin)
     expected = torch.einsum("bhtd,bhsd->bhts", left, right)[0].numpy()
-    found = scores(*(neighbours(split(rotate_pairs(weight, heads))) for weight in (query, key)))
+    found = scores(*(neighbours(split(rotate_pairs(weight, width))) for weight in (query, key)))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"hidden_act": "gelu"}, "hidden_act gelu"),
-        ({"attention_bias": True}, "attention_bias True"),
-        ({"mlp_bias": True}, "mlp_bias True"),
-        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "rope_type linear"),
-    ],
-)
-def test_options_that_the_file_cannot_carry(options: dict[str, object], named: str) -> None:
-    with pytest.raises(ExportError, match=named):
-        check_llama(LlamaConfig(**options), "folder")
-
-
-def test_other_architectures() -> None:
-    config = LlamaConfig()
-    config.model_type = "qwen3"
-    with pytest.raises(ExportError, match="model_type qwen3"):
-        check_llama(config, "folder")
 
 
 def test_weights_of_shards_and_of_bfloat16(tmp_path: Path) -> None:
