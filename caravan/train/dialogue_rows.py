@@ -14,7 +14,9 @@ from caravan.core.errors import DataError
 from caravan.recipe.train import FinetuneConfig
 from caravan.train.dialogues import MediaStore, Prepared
 from caravan.train.mix import Ints, Mixture
-from caravan.train.pack import Plan, assemble, pack, padded, steps_for
+from caravan.train.pack import IGNORED, Plan, assemble, filled, grouped, pack, padded, steps_for
+
+MULTIPLE = 8  # of a batch's length, where its rows differ
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class DialogueRows:
         plan: which position stands in which sequence.
         rows: sequences, the empty ones that fill up the last batch included.
         pad: id that fills a sequence up.
+        alone: whether each dialogue has a sequence of its own, as long as it is; else all are of one length.
         seed: of the variants of the media.
         senses: how media become the model's arguments.
     """
@@ -52,6 +55,7 @@ class DialogueRows:
     plan: Plan
     rows: int
     pad: int
+    alone: bool = False
     seed: int = 0
     senses: tuple[Sense, ...] = ()
 
@@ -64,9 +68,9 @@ class DialogueRows:
 
     def __getitem__(self, row: int) -> dict[str, NDArray[Any]]:
         dialogues = [int(self.order[position]) for position, _, _ in self.plan.pieces(row)]
-        result: dict[str, NDArray[Any]] = dict(
-            assemble([self.prepared.piece(dialogue) for dialogue in dialogues], self.plan.length, self.pad)
-        )
+        pieces = [self.prepared.piece(dialogue) for dialogue in dialogues]
+        length = max(1, sum(len(ids) for ids, _ in pieces)) if self.alone else self.plan.length
+        result: dict[str, NDArray[Any]] = dict(assemble(pieces, length, self.pad))
         rng = np.random.default_rng((self.seed, row))
         for sense in self.senses:
             media = [int(item) for dialogue in dialogues for item in sense.store.of(dialogue)]
@@ -82,7 +86,7 @@ def plan_dialogues(
     """Plan a whole fine-tuning run over the wanted tasks.
 
     Tasks of one weight are one source: with equal weights every dialogue comes exactly once in an epoch. With `alone`,
-    each has a sequence of its own.
+    each has a sequence of its own, in batches of like length.
 
     Raises:
         DataError: there is none of these tasks.
@@ -112,20 +116,27 @@ def plan_dialogues(
         if wanted is None or len(plan) >= wanted:
             break
         positions *= 2
-    return DialogueRows(prepared, order, plan, steps_for(len(plan), config.batch) * config.batch, pad, seed)
+    if alone:
+        plan = grouped(plan, config.batch, seed)
+    return DialogueRows(prepared, order, plan, steps_for(len(plan), config.batch) * config.batch, pad, alone, seed)
 
 
-def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """A batch: input_ids, position_ids and labels [B, T]; features of all media, in order, where there are any."""
-    batch = {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0] if rows[0][key].ndim == 1}
+def collate(rows: Sequence[Mapping[str, Any]], pad: int = 0) -> dict[str, torch.Tensor]:
+    """A batch: input_ids, position_ids and labels [B, T]; features of all media, in order, where there are any.
+
+    Rows of unlike length are filled up with `pad`, without loss, to a length that suits hardware.
+    """
+    fill = {"input_ids": pad, "position_ids": 0, "labels": IGNORED}
+    multiple = 1 if len({len(row["input_ids"]) for row in rows}) == 1 else MULTIPLE
+    batch = {key: torch.from_numpy(filled([row[key] for row in rows], multiple, fill[key])) for key in fill}
     for argument in {key for row in rows for key in row} - batch.keys():
         arrays = [row[argument] for row in rows if argument in row]
         batch[argument] = torch.from_numpy(np.concatenate(arrays).astype(np.float32, copy=False))
     return batch
 
 
-def without_positions(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+def without_positions(rows: Sequence[Mapping[str, Any]], pad: int = 0) -> dict[str, torch.Tensor]:
     """A batch of sequences that hold one dialogue each, whose positions follow those of a prefix or prompt."""
-    batch = collate(rows)
+    batch = collate(rows, pad)
     del batch["position_ids"]
     return batch

@@ -108,7 +108,8 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any) -> 
     method = config.method if isinstance(config, SftConfig) else FullMethod.model_validate({})
     # A prefix or prompt stands before a sequence, not before each of its dialogues.
     alone = isinstance(method, (PrefixMethod, PromptMethod)) or not keeps_documents_apart(model)
-    rows = plan_dialogues(prepared, config, ctx.seed, int(tokenizer.pad_token_id or 0), alone=alone)
+    pad = int(tokenizer.pad_token_id or 0)
+    rows = plan_dialogues(prepared, config, ctx.seed, pad, alone=alone)
     seen = rows.order[rows.plan.documents]
     words = config.words if isinstance(config, AlignConfig) else None
     senses = _senses(config, ctx, model, prepared, seen, told=words is not None)
@@ -119,7 +120,8 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any) -> 
     rows = replace(rows, senses=tuple(sense for _, sense in senses))
     tuned = adapted(model, method, base=model.name_or_path)
     task = task_of(tuned, stage, config, config.length)
-    counts = fit(tuned, rows, without_positions if alone else collate, config, task, ctx.out, ctx.seed)
+    together = partial(without_positions if alone else collate, pad=pad)
+    counts = fit(tuned, rows, together, config, task, ctx.out, ctx.seed)
     plain = save_trained(tuned, method, tokenizer, ctx.out)
     return {**counts, **prepared.counts, "dialogues seen": len(seen), "parameters": plain.num_parameters()}
 

@@ -18,6 +18,7 @@ from caravan.core.errors import DataError
 Ints = NDArray[np.int64]
 IGNORED = -100
 OPEN_SEQUENCES = 8
+GROUPED_BATCHES = 32
 
 
 @dataclass(frozen=True)
@@ -125,15 +126,31 @@ def pack(
     return Plan(length, flat[:, 0], flat[:, 1], flat[:, 2], edges)
 
 
+def grouped(plan: Plan, batch: int, seed: int) -> Plan:
+    """A plan of one piece a sequence, in such an order that those of a batch are of like length.
+
+    The sequences of some batches are sorted by length, and these batches come in random order; a batch that is not
+    full stays the last.
+    """
+    order = []
+    for begin in range(0, len(plan), GROUPED_BATCHES * batch):
+        here = begin + np.argsort(plan.sizes[begin : begin + GROUPED_BATCHES * batch], kind="stable")
+        batches = [here[start : start + batch] for start in range(0, len(here), batch)]
+        full = len(here) // batch
+        order += [batches[index] for index in np.random.default_rng((seed, begin)).permutation(full)] + batches[full:]
+    by_length = np.concatenate([np.zeros(0, np.int64), *order])
+    return Plan(plan.length, plan.documents[by_length], plan.starts[by_length], plan.sizes[by_length], plan.edges)
+
+
 def padded(tokens: Ints, rows: int) -> Ints:
     """Tokens in each of `rows` sequences, of which the last ones are empty."""
     return np.pad(tokens, (0, rows - len(tokens)))
 
 
-def filled(ids: Sequence[Ints], multiple: int = 1) -> Ints:
-    """Rows of unlike length as one array [B, T], T a multiple of `multiple`, the rest IGNORED."""
+def filled(ids: Sequence[Ints], multiple: int = 1, value: int = IGNORED) -> Ints:
+    """Rows of unlike length as one array [B, T], T a multiple of `multiple`, the rest `value`."""
     length = -(-max(map(len, ids)) // multiple) * multiple
-    return np.stack([np.pad(row, (0, length - len(row)), constant_values=IGNORED) for row in ids]).astype(np.int64)
+    return np.stack([np.pad(row, (0, length - len(row)), constant_values=value) for row in ids]).astype(np.int64)
 
 
 def assemble(

@@ -164,6 +164,20 @@ def test_a_batch_has_the_media_of_all_rows_and_none_where_there_are_none():
     assert "input_features" not in batch
 
 
+def test_a_dialogue_alone_is_as_long_as_it_is_and_a_batch_as_its_longest(prepared):
+    config = SftConfig(length=64, epochs=1, batch=4, micro_batch=4)
+    rows = plan_dialogues(prepared, config, seed=5, pad=1, alone=True)
+    lengths = [len(rows[row]["input_ids"]) for row in range(len(rows))]
+    assert lengths == prepared.lengths[rows.order[rows.plan.documents]].tolist()
+    for start in range(0, len(rows), 4):
+        batch = collate([rows[row] for row in range(start, start + 4)], pad=1)
+        longest = max(lengths[start : start + 4])
+        assert longest <= batch["input_ids"].shape[1] < longest + 8
+        for row, length in enumerate(lengths[start : start + 4]):
+            assert (batch["input_ids"][row, length:] == 1).all()
+            assert (batch["labels"][row, length:] == -100).all()
+
+
 class Counting:
     """An encoder that counts how often it runs, and stops after some time if told to."""
 

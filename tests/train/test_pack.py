@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caravan.core.errors import DataError
-from caravan.train.pack import IGNORED, assemble, filled, pack
+from caravan.train.pack import IGNORED, assemble, filled, grouped, pack
 
 lengths = st.lists(st.integers(0, 50), max_size=60)
 
@@ -93,3 +93,19 @@ def test_rows_of_unlike_length_are_filled_with_what_is_not_learnt():
     rows = [np.array([3, 4, 5]), np.array([7]), np.array([], np.int64)]
     assert filled(rows).tolist() == [[3, 4, 5], [7, IGNORED, IGNORED], [IGNORED] * 3]
     assert filled(rows, 4).shape == (3, 4)
+
+
+def test_documents_alone_come_in_batches_of_like_length():
+    lengths = np.random.default_rng(5).integers(5, 200, 1003)
+    plan = pack(lengths, 200, split=False, alone=True)
+    ordered = grouped(plan, 16, seed=3)
+    assert sorted(ordered.documents) == list(range(1003))
+    assert np.array_equal(lengths[ordered.documents], ordered.sizes)
+    batches = [ordered.sizes[start : start + 16] for start in range(0, 1003, 16)]
+    filled_up = sum(int(batch.max()) * len(batch) for batch in batches)
+    assert filled_up < 1.05 * lengths.sum()
+    assert len(batches[-1]) == 1003 % 16
+    means = [batch.mean() for batch in batches[:32]]
+    assert np.abs(np.diff(means)).mean() > 30, "short and long batches come mixed"
+    assert np.array_equal(ordered.documents, grouped(plan, 16, seed=3).documents)
+    assert len(grouped(pack([], 200, split=False, alone=True), 16, seed=3)) == 0
