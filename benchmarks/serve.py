@@ -7,8 +7,9 @@ EXPORT: a folder that `export` wrote, for its tokenizer. The model is made here:
 with random weights. Both servers have the file, the threads and as many slots as there are clients; they are asked in
 turn, the first one changing with each round; with --hf, so are one client of ours and generate. A prompt pass asks all
 clients at once for one token after a prompt of their own, a decode pass for many tokens after a short one. Rates are
-medians over rounds, by wall clock and by CPU seconds of the server's processes, which other work on the machine hardly
-changes where there is one thread: several wait for each other, and spend the processor on it.
+medians over rounds, by wall clock and by CPU seconds of the server's processes, less what they spend in the same time
+when they have nothing to do: other work on the machine draws passes out, and hardly changes CPU seconds where there is
+one thread (several wait for each other, and spend the processor on it).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,13 @@ def cpu_seconds(process: int) -> float:
     return float(sum(one.user + one.system for one in times))
 
 
+def idle_rates(servers: Iterable[tuple[str, int]], seconds: float = 10.0) -> dict[int, float]:
+    """CPU seconds a second that servers spend when they have nothing to do, by process id."""
+    before = {process: cpu_seconds(process) for _, process in servers}
+    time.sleep(seconds)
+    return {process: (cpu_seconds(process) - spent) / seconds for process, spent in before.items()}
+
+
 @dataclass
 class Pass:
     """One pass of all clients: seconds by the wall and of the processor, and each client's to its first piece."""
@@ -150,15 +158,15 @@ async def ask(url: str, prompt: list[int], tokens: int) -> tuple[float, int]:
     return first, count
 
 
-async def run(server: tuple[str, int], clients: int, length: int, tokens: int, seed: str) -> Pass:
-    """All clients at once."""
+async def run(server: tuple[str, int], idle: float, clients: int, length: int, tokens: int, seed: str) -> Pass:
+    """All clients at once; `idle` of each second of the processor's is not theirs."""
     url, process = server
     draw = random.Random(seed)
     prompts = [[draw.randrange(300, 2000) for _ in range(length)] for _ in range(clients)]
     cpu, wall = cpu_seconds(process), time.monotonic()
     found = await asyncio.gather(*(ask(url, prompt, tokens) for prompt in prompts))
     wall, cpu = time.monotonic() - wall, cpu_seconds(process) - cpu
-    return Pass(wall, cpu, [first for first, _ in found], sum(count for _, count in found))
+    return Pass(wall, cpu - idle * wall, [first for first, _ in found], sum(count for _, count in found))
 
 
 def compare(model: Path, clients: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -167,13 +175,15 @@ def compare(model: Path, clients: int, options: argparse.Namespace) -> dict[str,
     seen: dict[tuple[str, str], list[Pass]] = {}
     with serving(str(model), settings) as ours, peer(model, options.threads, clients) as theirs:
         servers = [("ours", ours), ("llama.cpp", theirs)]
+        idle = idle_rates([ours, theirs])
         for number in range(-1, options.rounds):
             for name, server in servers if number % 2 else servers[::-1]:
                 for kind, length, tokens in (("prompt", options.prompt, 1), ("decode", SHORT, options.tokens)):
-                    once = asyncio.run(run(server, clients, length, tokens, f"{number} {kind}"))
+                    once = asyncio.run(run(server, idle[server[1]], clients, length, tokens, f"{number} {kind}"))
                     if number >= 0:  # the first warms up
                         seen.setdefault((name, kind), []).append(once)
-    return {"clients": clients} | summary(seen, clients, options.prompt)
+    rates = {f"idle, CPU seconds a second, {name}": idle[process] for name, (_, process) in servers}
+    return {"clients": clients} | rates | summary(seen, clients, options.prompt)
 
 
 def summary(seen: dict[tuple[str, str], list[Pass]], clients: int, length: int) -> dict[str, Any]:
@@ -224,8 +234,10 @@ def beside_hugging_face(model: Path, options: argparse.Namespace) -> dict[str, A
     settings = ["parallel=1", f"context={CONTEXT}", f"threads={options.threads}", "cache_mib=0"]
     peer, seen = HuggingFace(options.threads), []
     with serving(str(model), settings) as ours:
+        idle = idle_rates([ours])[ours[1]]
         for number in range(-1, options.rounds):
-            passes = asyncio.run(run(ours, 1, SHORT, options.tokens, f"{number} decode")), peer.decode(options.tokens)
+            once = asyncio.run(run(ours, idle, 1, SHORT, options.tokens, f"{number} decode"))
+            passes = once, peer.decode(options.tokens)
             if number >= 0:  # the first warms up
                 seen.append(passes)
     told = {}

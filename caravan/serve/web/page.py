@@ -15,7 +15,7 @@ from caravan.serve.web.uploads import Uploads
 
 # Uploads and recordings are deleted after an hour; the check is made as often.
 KEEP_SECONDS = 3600
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.05
 # Each message in the direction of its own script; no button that would send pictures elsewhere; all of a phone's width.
 CSS = """
 .message, .message *, textarea { unicode-bidi: plaintext; text-align: start; }
@@ -46,8 +46,9 @@ def mount_chat(app: FastAPI, assistants: Sequence[Assistant]) -> FastAPI:
         enable_monitoring=False,
         max_file_size=first.config.limits.request_bytes,
     )
-    # Gradio looks for work a thousand times a second: 3 % of a core for nothing.
+    # Gradio looks for work a thousand times a second, and a hundred times for progress that nothing here reports.
     blocks._queue.sleep_when_free = LOOK_SECONDS
+    blocks._queue.progress_update_sleep_when_free = 1.0
     # Within the application, where the bounds on a request's body hold and its errors are told.
     page = next(route for route in app.routes if isinstance(route, Mount))
     page.app = Uploads(page.app)

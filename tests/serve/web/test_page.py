@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from gradio.queueing import Queue
 
 
 @pytest.fixture
@@ -26,6 +27,10 @@ def test_gradio_opens_no_other_door(page: httpx.Client, path: str) -> None:
     reply = page.get(path)
     assert "root:" not in reply.text
     assert reply.status_code in (403, 404) or reply.json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
+
+
+def test_gradio_still_has_the_waits_that_are_set() -> None:
+    assert {"sleep_when_free", "progress_update_sleep_when_free"} <= {*Queue.__init__.__code__.co_names}
 
 
 def called(page: httpx.Client, function: dict[str, Any], data: list[Any]) -> str:
