@@ -10,7 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
+from caravan.core.errors import MissingDependencyError
 from caravan.evaluate.rows import Cell, Row
 from caravan.recipe.evaluate import Target
 
@@ -54,9 +56,37 @@ def _unspaced(text: str) -> str:
     return "".join(text.split())
 
 
+def chrf(pairs: Sequence[tuple[str, str]]) -> float:
+    """Shared character n-grams of answers and references, 0 to 1 (Popović 2015; sacrebleu's chrF2).
+
+    Args:
+        pairs: (reference, answer) each.
+    """
+    references, answers = zip(*pairs, strict=True)
+    return float(_sacrebleu().CHRF().corpus_score(answers, [references]).score) / 100
+
+
+def bleu(pairs: Sequence[tuple[str, str]], language: str) -> float:
+    """BLEU of a whole set, 0 to 1, as sacrebleu counts it: zh by its own tokenizer, ja and th by characters."""
+    references, answers = zip(*pairs, strict=True)
+    tokenizer = "zh" if language == "zh" else "char" if language in BY_CHARACTER else "13a"
+    return float(_sacrebleu().BLEU(tokenize=tokenizer).corpus_score(answers, [references]).score) / 100
+
+
+def _sacrebleu() -> Any:
+    try:
+        from sacrebleu import metrics
+    except ImportError as error:
+        raise MissingDependencyError("sacrebleu", "vision", needed_for="scores of captions and translations") from error
+    return metrics
+
+
 @dataclass(frozen=True)
 class Score:
-    """One task in one language and held-out group. `error_rate` is for transcripts."""
+    """One task in one language and held-out group.
+
+    `error_rate` is for transcripts; `chrf` is for captions and translations, `bleu` for translations.
+    """
 
     task: str
     language: str
@@ -64,6 +94,8 @@ class Score:
     rows: int
     accuracy: float
     error_rate: float | None = None
+    chrf: float | None = None
+    bleu: float | None = None
 
 
 def scores(rows: Sequence[Row], answers: Mapping[str, str]) -> list[Score]:
@@ -71,19 +103,22 @@ def scores(rows: Sequence[Row], answers: Mapping[str, str]) -> list[Score]:
     cells: dict[Cell, list[Row]] = defaultdict(list)
     for row in rows:
         cells[row.cell].append(row)
-    return [
-        Score(
-            task,
-            language,
-            group,
-            len(found),
-            fmean(right(answers[row.id], row) for row in found),
-            error_rate([(row.reference, answers[row.id]) for row in found], language) if task == "transcribe" else None,
-        )
-        for (task, language, group), found in sorted(
-            cells.items(), key=lambda item: (item[0][0], item[0][2], item[0][1])
-        )
-    ]
+    ordered = sorted(cells.items(), key=lambda item: (item[0][0], item[0][2], item[0][1]))
+    return [_score(task, language, group, found, answers) for (task, language, group), found in ordered]
+
+
+def _score(task: str, language: str, group: str, found: Sequence[Row], answers: Mapping[str, str]) -> Score:
+    pairs = [(row.reference, answers[row.id]) for row in found]
+    return Score(
+        task,
+        language,
+        group,
+        len(found),
+        fmean(right(answers[row.id], row) for row in found),
+        error_rate(pairs, language) if task == "transcribe" else None,
+        chrf(pairs) if task in ("caption", "translate") else None,
+        bleu(pairs, language) if task == "translate" else None,
+    )
 
 
 def equal_share(rows: Iterable[Row], one: Mapping[str, str], other: Mapping[str, str]) -> tuple[float | None, int]:

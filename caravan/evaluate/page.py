@@ -61,6 +61,10 @@ PAGE = framed(
 <h2>Transcripts</h2>
 {{ plots.errors | safe }}
 {% endif %}
+{% if plots.chrf %}
+<h2>Captions and translations</h2>
+{{ plots.chrf | safe }}
+{% endif %}
 {% if plots.bits %}
 <h2>Held-out text</h2>
 {{ plots.bits | safe }}
@@ -162,11 +166,12 @@ MARKDOWN = """# Held-out quality
 
 ## By task and language
 
-| task | held out | language | items | exact | error rate |
-|---|---|---|---:|---:|---:|
+| task | held out | language | items | exact | error rate | chrF | BLEU |
+|---|---|---|---:|---:|---:|---:|---:|
 {% for score in scores %}
 | {{ score.task }} | {{ score.group }} | {{ score.language }} | {{ score.rows }} | {{ score.accuracy | percent }} \
-| {{ "" if score.error_rate is none else score.error_rate | percent }} |
+{% for value in (score.error_rate, score.chrf, score.bleu) %}| {{ "" if value is none else value | percent }} \
+{% endfor %}|
 {% endfor %}
 {% if bits_per_byte %}
 

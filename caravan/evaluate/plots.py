@@ -44,19 +44,29 @@ def accuracy_plot(scores: Sequence[Score], languages: Sequence[str]) -> str:
 
 def error_plot(scores: Sequence[Score], languages: Sequence[str]) -> str:
     """Error rates of transcripts in each language, a panel for each held-out group; empty where there are none."""
-    panels: dict[str, dict[str, float]] = {}
-    for score in scores:
-        if score.error_rate is not None:
-            panels.setdefault(score.group, {})[score.language] = score.error_rate
+    words = f"errors in transcripts: words ({', '.join(BY_CHARACTER)}: characters), less is better"
+    return _panels({(words, one.group, one.language): one.error_rate for one in scores}, languages)
+
+
+def chrf_plot(scores: Sequence[Score], languages: Sequence[str]) -> str:
+    """chrF of captions and translations in each language, a panel for each held-out group; empty without any."""
+    return _panels({(f"{one.task}: chrF", one.group, one.language): one.chrf for one in scores}, languages)
+
+
+def _panels(values: Mapping[tuple[str, str, str], float | None], languages: Sequence[str]) -> str:
+    """Bars by language, a panel for each title and held-out group; empty where nothing was measured."""
+    panels: dict[tuple[str, str], dict[str, float]] = {}
+    for (words, group, language), value in values.items():
+        if value is not None:
+            panels.setdefault((words, group), {})[language] = value
     if not panels:
         return ""
     figure = _figure(len(panels))
-    for place, (group, values) in enumerate(sorted(panels.items())):
+    for place, ((words, group), found) in enumerate(sorted(panels.items())):
         axes = figure.add_subplot(len(panels), 1, place + 1)
-        heard = [language for language in languages if language in values]
-        _bars(axes, [values[language] for language in heard], heard)
-        axes.set_ylim(0, max(0.1, *(1.15 * value for value in values.values())))
-        words = f"errors in transcripts: words ({', '.join(BY_CHARACTER)}: characters), less is better"
+        known = [language for language in languages if language in found]
+        _bars(axes, [found[language] for language in known], known)
+        axes.set_ylim(0, max(0.1, *(1.15 * value for value in found.values())))
         strip(axes, f"{words}; {group}" if group else words)
     return svg(figure)
 

@@ -113,6 +113,7 @@ def write_report(
     drawings = {
         "accuracy": plots.accuracy_plot(measured, languages),
         "errors": plots.error_plot(measured, languages),
+        "chrf": plots.chrf_plot(measured, languages),
         "bits": plots.bits_plot(report["bits_per_byte"]),
         "cascade": plots.cascade_plot(report.get("cascade", {}).get("figures", []), languages),
         "probes": plots.probes_plot(

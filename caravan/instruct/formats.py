@@ -16,13 +16,13 @@ from caravan.instruct.build import asked
 from caravan.instruct.containers import READERS, Rows, built, read_rows, suffix_of
 from caravan.instruct.language import Languages
 from caravan.instruct.media import kind_of
-from caravan.instruct.pairs import METADATA, folder_rows, is_pair, pair_of, split_of, walk
+from caravan.instruct.pairs import METADATA, folder_rows, is_pair, pair_of, split_of, translation_of, walk
 from caravan.instruct.rows import Item, Row
 from caravan.instruct.tars import tar_rows
 from caravan.instruct.turns import MESSAGES, messages_of, task_of
 from caravan.recipe.instruct import DataSource
 from caravan.records import AudioPart, Dialogue
-from caravan.text.instructions import draw
+from caravan.text.instructions import Wish, draw
 
 PARTS = 10_000
 TAR = ".tar"
@@ -219,19 +219,24 @@ class Builder:
         if not pair or not language:
             return []
         part, text = pair
-        wishes = self.source.heard if isinstance(part, AudioPart) else self.source.seen
+        heard = isinstance(part, AudioPart)
+        wished: list[tuple[Wish, str, str]] = [
+            (wish, language, text) for wish in (self.source.heard if heard else self.source.seen)
+        ]
+        if heard and self.source.translated:
+            wished.append(("translate", self.source.translated, translation_of(row, self.source)))
         return [
             asked(
                 wish,
                 part,
-                text,
+                answer,
                 row=self._identity(row),
-                language=language,
+                language=into,
                 seed=self.ctx.seed,
                 source=self.name,
                 group=self._group(row, text),
             )
-            for wish in wishes
+            for wish, into, answer in wished
         ]
 
     def _identity(self, row: Row) -> str:

@@ -52,6 +52,18 @@ def pair_of(row: Row, source: DataSource) -> tuple[AudioPart | ImagePart, str] |
     return (AudioPart(media, text=said) if kind == "audio" else ImagePart(media, text=said)), said
 
 
+def translation_of(row: Row, source: DataSource) -> str:
+    """What a clip says in the language that the recipe names; empty with the fault noted."""
+    name = source.columns.get("translation", "translation")
+    text = row.values.get(name)
+    if isinstance(text, str) and text.strip():
+        see_text(row, name, text)
+        return text.strip()
+    row.fault("no translation", name, expected=f"what the clip says, in {source.translated}", got=text,
+              fix="write it, or name its column: `columns: {translation: NAME}`")  # fmt: skip
+    return ""
+
+
 def _medium(row: Row, source: DataSource) -> tuple[Kind | None, str]:
     """Kind of a row's medium, and the column in which it stands."""
     for kind in get_args(Kind):

@@ -10,6 +10,7 @@ from caravan.recipe.base import Section
 from caravan.recipe.samples import SamplesConfig
 from caravan.recipe.speak import SpeakConfig
 from caravan.recipe.translate import TranslateConfig
+from caravan.records import LANGUAGES
 
 
 class SampleSource(Section):
@@ -78,7 +79,7 @@ DataFormat = Literal[
     "auto", "dialogues", "openai", "llasm", "llava", "sharegpt", "alpaca", "aishell", "magicdata", "primewords",
     "common-voice", "librispeech", "webdataset", "audiofolder", "imagefolder", "table",
 ]  # fmt: skip
-Column = Literal["messages", "audio", "image", "text"]
+Column = Literal["messages", "audio", "image", "text", "translation"]
 
 
 class DataSource(Section):
@@ -99,6 +100,11 @@ class DataSource(Section):
     image_marker: str = Field("<image>", min_length=1, description="what stands in the text for a picture")
     heard: list[Literal["transcribe", "speech"]] = Field(
         ["transcribe"], min_length=1, description="what is asked of a clip that has a transcript"
+    )
+    translated: str | None = Field(
+        None,
+        pattern=f"^({'|'.join(LANGUAGES)})$",
+        description="language of clips' translations, in the column `translation` as in CoVoST: asked of each clip too",
     )
     seen: list[Literal["caption", "picture"]] = Field(
         ["caption"], min_length=1, description="what is asked of a picture that has a caption"

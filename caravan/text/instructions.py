@@ -9,7 +9,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-Wish = Literal["transcribe", "caption", "picture", "speech"]
+from caravan.text.translate_into import TRANSLATE
+
+Wish = Literal["transcribe", "caption", "picture", "speech", "translate"]
 
 _TRANSCRIBE = """
 zh 请把这段录音写成文字。
@@ -318,7 +320,7 @@ def _pool(text: str) -> Mapping[str, tuple[str, ...]]:
 
 
 INSTRUCTIONS: Mapping[Wish, Mapping[str, tuple[str, ...]]] = dict(
-    zip(get_args(Wish), map(_pool, (_TRANSCRIBE, _CAPTION, _PICTURE, _SPEECH)), strict=True)
+    zip(get_args(Wish), map(_pool, (_TRANSCRIBE, _CAPTION, _PICTURE, _SPEECH, TRANSLATE)), strict=True)
 )
 
 

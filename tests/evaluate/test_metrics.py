@@ -9,6 +9,8 @@ from caravan.evaluate.metrics import (
     FP32,
     HTTP,
     INT4,
+    bleu,
+    chrf,
     confusion_matrices,
     error_rate,
     failures,
@@ -51,6 +53,23 @@ def test_error_rate_counts_words_or_characters() -> None:
     # One of five characters; spaces do not count.
     assert error_rate([("红色的圆形", "红 色的方形")], "zh") == pytest.approx(1 / 5)
     assert error_rate([("빨간 원", "빨간 공")], "ko") == pytest.approx(1 / 2)
+
+
+def test_chrf_and_bleu_are_sacrebleu_s() -> None:
+    same = [("the cat sat on the mat", "the cat sat on the mat"), ("红色的圆形在左边", "红色的圆形在左边")]
+    assert chrf(same) == pytest.approx(1)
+    assert bleu(same[:1], "en") == bleu(same[1:], "zh") == bleu(same[1:], "ja") == pytest.approx(1)
+    assert bleu([("the cat sat on the mat", "the cat lay on a mat")], "en") < 0.5
+    # chrF2 by hand for one letter in two: n-gram orders 1 and 2, precision and recall 1/2 and 0.
+    assert chrf([("ab", "ac")]) == pytest.approx(0.25)
+
+
+def test_translations_are_scored_by_both_and_captions_by_chrf(row: Any) -> None:
+    rows = [row("1", "one two three four", "translate"), row("2", "a red dog", "caption"), row("3", "x", "speech")]
+    found = {one.task: one for one in scores(rows, {"1": "one two three four", "2": "a red dog", "3": "x"})}
+    assert (found["translate"].bleu, found["translate"].chrf) == (pytest.approx(1), pytest.approx(1))
+    assert (found["caption"].bleu, found["caption"].chrf) == (None, pytest.approx(1))
+    assert (found["speech"].bleu, found["speech"].chrf) == (None, None)
 
 
 def test_scores_by_task_language_and_group(row: Any) -> None:

@@ -52,7 +52,7 @@ def test_the_table_is_the_same_everywhere(written: Path) -> None:
     markdown = (written / "report.md").read_text().splitlines()
     lines = [line for line in markdown if line.startswith("| int4")]
     assert lines == ["| int4 answers as fp32 | 98.2 % | 95.0 % | 56 | ✓ |"]
-    assert "| transcribe | unseen voice | en | 4 | 75.0 % | 12.5 % |" in markdown
+    assert "| transcribe | unseen voice | en | 4 | 75.0 % | 12.5 % |  |  |" in markdown
 
 
 def test_the_same_answers_give_the_same_page(written: Path, tmp_path: Path, row: Any) -> None:

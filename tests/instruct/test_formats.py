@@ -243,6 +243,24 @@ def test_common_voice(world: Any) -> None:
     assert [d.messages[1].text for d in dialogues(world, "cv/validated.tsv")] == ["say validated"]
 
 
+def test_covost_asks_for_the_translation_too(world: Any) -> None:
+    head = "client_id\tpath\tsentence\ttranslation\n"
+    put(world, "covost.tsv", head + "s\ta.wav\tguten Tag\tgood day\ns\tb.wav\tja\t\n")
+    for name in ("a", "b"):
+        clip(world, f"{name}.wav")
+    items = list(read(world, "covost.tsv", language="de", translated="en"))
+    found = {(i.dialogue.task, i.dialogue.language): i.dialogue for i in items if isinstance(i, Item)}
+    assert {key: one.messages[1].text for key, one in found.items()} == {
+        ("transcribe", "de"): "guten Tag",
+        ("translate", "en"): "good day",
+    }
+    asked = found["translate", "en"].messages[0]
+    assert asked.text in INSTRUCTIONS["translate"]["en"]
+    assert [part.text for part in asked.content if part.type == "audio"] == ["guten Tag"]
+    (fault,) = (item for item in items if not isinstance(item, Item))
+    assert "no translation" in str(fault)
+
+
 def test_folders_with_metadata_and_folders_of_classes(world: Any) -> None:
     clip(world, "a/train/x/0.wav")
     put(world, "a/train/metadata.csv", "file_name,transcription\nx/0.wav,hello\n")

@@ -23,7 +23,7 @@ def fault(tmp_path: Path, source: str) -> str:
     [
         ("{path: a, formt: llava}", "did you mean format?"),
         ("{path: a, format: lava}", "'llava'"),
-        ("{path: a, columns: {sound: x}}", "'messages', 'audio', 'image' or 'text'"),
+        ("{path: a, columns: {sound: x}}", "'messages', 'audio', 'image', 'text' or 'translation'"),
         ("{chat: a}", "a source with one of the keys"),
         ("{path: a, speak: {voices: {url: 'http://x', modl: y}}}", "did you mean model?"),
         ("{path: a, speak: {voices: {url: 'ftp://x'}}}", "pattern"),
