@@ -120,13 +120,17 @@ def _sound(name: str) -> Callable[[Row, Neighbours], Row | None]:
     return make
 
 
-def _other(kind: type[Part]) -> Callable[[Row, Neighbours], Row | None]:
-    def make(row: Row, neighbours: Neighbours) -> Row | None:
-        other = neighbours.with_another_answer(row)
-        medium = other and _first(other, kind)
-        return _changed(row, kind, lambda _: medium) if medium else None
+def _other_picture(row: Row, neighbours: Neighbours) -> Row | None:
+    other = neighbours.with_another_answer(row)
+    picture = other and _first(other, ImagePart)
+    return _changed(row, ImagePart, lambda _: picture) if picture else None
 
-    return make
+
+def _other_clip(row: Row, neighbours: Neighbours) -> Row | None:
+    """Of rows that have no picture: about one that stays, another clip may ask the same in other words."""
+    other = neighbours.with_another_answer(row)
+    clip = other and _first(other, AudioPart)
+    return _changed(row, AudioPart, lambda _: clip) if clip and not _first(row, ImagePart) else None
 
 
 def _blank(row: Row, neighbours: Neighbours) -> Row:
@@ -185,10 +189,10 @@ PROBES: Mapping[Probe, tuple[type[AudioPart] | type[ImagePart], Callable[[Row, N
     "silence": (AudioPart, _sound("silence")),
     "noise": (AudioPart, _sound("noise")),
     "music": (AudioPart, _sound("music")),
-    "other clip": (AudioPart, _other(AudioPart)),
+    "other clip": (AudioPart, _other_clip),
     "transcript": (AudioPart, _transcript),
     "asked in another language": (AudioPart, _asked_in_another),
     "code-switched": (AudioPart, _code_switched),
     "blank picture": (ImagePart, _blank),
-    "other picture": (ImagePart, _other(ImagePart)),
+    "other picture": (ImagePart, _other_picture),
 }

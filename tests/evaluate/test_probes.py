@@ -86,6 +86,8 @@ def test_another_clip_or_picture_expects_another_answer(rows: list[Row]) -> None
             assert (sound(one.row)[:100] != sound(one.original)[:100]).any()
     pictures = [one.original.id for one in made if one.probe == "other picture"]
     assert pictures == ["p0", "p1", "p2"]
+    asked_of_a_picture = [replace(one, messages=(*one.messages, *rows[6].messages)) for one in rows[:6]]
+    assert not probe_rows(ProbesConfig(kinds=["other clip"]), asked_of_a_picture, 7)
     alone = [row for row in rows if row.id in ("p0", "p1")]
     assert not probe_rows(ProbesConfig(kinds=["other picture"]), alone, 7), "nothing else to show"
 
