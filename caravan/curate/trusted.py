@@ -20,6 +20,7 @@ from caravan import __version__
 from caravan.core.artifact import Artifact, locked, make_artifact
 from caravan.core.errors import DataError
 from caravan.core.files import read_json, sha256_obj, write_json
+from caravan.core.log import get_logger
 from caravan.core.progress import track
 from caravan.core.stage import StageContext
 from caravan.curate.language import Identifier, LanguageStep
@@ -32,6 +33,7 @@ from caravan.curate.steps import by_language, judge_all
 from caravan.recipe.curate import CurateConfig, LanguageRule, TextSource
 from caravan.recipe.learned import TrustedText
 
+log = get_logger(__name__)
 TRUSTED, JUNK = "trusted", "junk"
 LEARNT, HELD_OUT = "learnt.parquet", "held_out.parquet"
 GATHERED, FACTS = "gathered.json", "facts.json"
@@ -179,11 +181,19 @@ def make_from_text(
         found = {name: gather(some, languages, config, texts / name, RULES[name]) for name, some in shards.items()}
         counts = {language: {name: many[language] for name, many in found.items()} for language in languages}
         enough = [language for language in languages if min(counts[language].values()) >= config.min_documents]
+        left_out = {language: counts[language] for language in languages if language not in enough}
         if not enough:
-            raise _too_little(counts, config)
+            raise DataError(
+                "there is too little text to learn from",
+                expected=f"{config.min_documents} documents of each kind in a language",
+                got=_told(left_out) or "no text in any of the languages",
+                fix="name more text, or the right column and languages",
+            )
+        if told := _told(left_out):
+            log.warning("fewer than %d documents, and so no model: %s", config.min_documents, told)
         made = make({language: {name: texts / name / language for name in shards} for language in enough}, folder)
         shutil.rmtree(texts)
-        return made | {"left_out": {language: counts[language] for language in languages if language not in enough}}
+        return made | {"left_out": left_out}
 
     with locked(out.parent, f".{out.name}.lock"):
         artifact, _ = make_artifact(
@@ -192,13 +202,12 @@ def make_from_text(
     return artifact
 
 
-def _too_little(counts: Mapping[str, Mapping[str, int]], config: TrustedText) -> DataError:
-    found = {language: ", ".join(f"{count} {name}" for name, count in own.items()) for language, own in counts.items()}
-    return DataError(
-        "there is too little text to learn from",
-        expected=f"{config.min_documents} documents of each kind in a language",
-        got="; ".join(f"{language} {many}" for language, many in found.items()),
-        fix="name more text, or the right column and languages",
+def _told(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """How many texts of each kind some languages have, those that have any."""
+    return "; ".join(
+        f"{language} {', '.join(f'{count} {kind}' for kind, count in own.items())}"
+        for language, own in counts.items()
+        if any(own.values())
     )
 
 

@@ -66,7 +66,7 @@ def test_a_killed_training_goes_on_language_by_language(tmp_path: Path, monkeypa
 def test_too_little_junk_says_so(tmp_path: Path) -> None:
     good, junk = source(tmp_path / "t.parquet", sentences(120)), source(tmp_path / "j.parquet", adverts(3))
     with pytest.raises(DataError, match="too little text") as caught:
-        train_classifiers([good], [junk], ["en"], ClassifierTraining(), tmp_path / "out")
+        train_classifiers([good], [junk], ["de", "en", "th"], ClassifierTraining(), tmp_path / "out")
     assert caught.value.got == "en 120 trusted, 3 junk"
 
 
@@ -75,3 +75,11 @@ def test_area_under_the_curve_is_the_share_of_pairs_in_order() -> None:
     good, bad = rng.integers(0, 9, 50).astype(float), rng.integers(0, 7, 30).astype(float)
     pairs = [(g > b) + (g == b) / 2 for g in good for b in bad]
     assert area(good, bad) == pytest.approx(np.mean(pairs))
+
+
+def test_a_language_with_too_little_text_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    german = [f"Das alte Haus Nummer {i} steht seit langem am Ende der kleinen Straße." for i in range(9)]
+    good = [source(tmp_path / "en.parquet", sentences(120)), source(tmp_path / "de.parquet", german, "de")]
+    junk = source(tmp_path / "junk.parquet", adverts(60))
+    train_classifiers(good, [junk], ["en", "de", "th"], ClassifierTraining(bits=12), tmp_path / "out")
+    assert "fewer than 50 documents, and so no model: de 9 trusted, 0 junk\n" in caplog.text
