@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -95,8 +95,8 @@ class CaravanProcessor(ProcessorMixin):
         tensors = options.pop("return_tensors", return_tensors)
         clips = [wave_features(_wave(clip, rate), self.spec) for clip in _flat(audio)]
         pictures = [picture_features(_picture(picture), self.spec) for picture in _flat(images)]
-        _check_counts(texts, self.audio_token, len(clips), "clip")
-        _check_counts(texts, self.image_token, len(pictures), "picture")
+        _check_counts(texts, self.audio_token, audio, "clip")
+        _check_counts(texts, self.image_token, images, "picture")
         per_window, per_picture = self.spec.audio_tokens_per_window, self.spec.image_tokens
         expanded, _ = self.get_text_with_replacements(
             texts,
@@ -198,14 +198,22 @@ def _name(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) and len(str(source)) < 200 else ""
 
 
-def _check_counts(texts: Iterable[str], token: str | None, media: int, what: str) -> None:
-    places = sum(text.count(token) for text in texts) if token else 0
-    if places != media:
-        raise PlaceholderError(
-            f"placeholders and {what}s do not match",
-            expected=f"a {what} for each of {places} placeholders {token or ''}".rstrip(),
-            got=f"{media}",
-            fix=f"put {token} into the text once for each {what}, or use `apply_chat_template`, which does"
-            if token
-            else "use a model that was aligned with that encoder",
-        )
+def _check_counts(texts: Sequence[str], token: str | None, media: Any, what: str) -> None:
+    """See that there is a placeholder for each medium, in each text where media are given by text, else in all."""
+    places = [text.count(token) if token else 0 for text in texts]
+    by_text = isinstance(media, (list, tuple)) and len(media) == len(texts)
+    if by_text and all(isinstance(entry, (list, tuple)) for entry in media):
+        found = [len(entry) for entry in media]
+    else:
+        places, found = [sum(places)], [len(_flat(media))]
+    for row, (expected, got) in enumerate(zip(places, found, strict=True)):
+        if expected != got:
+            raise PlaceholderError(
+                f"placeholders and {what}s do not match",
+                where=f"text {row}" if len(found) > 1 else None,
+                expected=f"a {what} for each of {expected} placeholders {token or ''}".rstrip(),
+                got=got,
+                fix=f"put {token} into the text once for each {what}, or use `apply_chat_template`, which does"
+                if token
+                else "use a model that was aligned with that encoder",
+            )

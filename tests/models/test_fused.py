@@ -279,3 +279,33 @@ class TestSaving:
         model.resize_token_embeddings(330)
         assert logits(model, [[20, 329]]).shape[-1] == 330
         assert model.lm_head.weight is model.get_input_embeddings().weight
+
+
+class TestPeft:
+    @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's use of it
+    def test_lora_on_the_text_model_trains_generates_and_is_put_on_again(
+        self, folders: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+    ) -> None:
+        """With gradient checkpointing, as an outsider does it: encoders have layers of the same names."""
+        from peft import LoraConfig, PeftModel, get_peft_model
+
+        config = LoraConfig(r=4, target_modules=r"model\.language_model\..*\.(q_proj|v_proj)", init_lora_weights=False)
+        batch = {
+            "input_ids": torch.tensor([prompt("a", 20, "i", 30)]),
+            "input_features": clips(),
+            "pixel_values": pictures(),
+        }
+        torch.manual_seed(0)
+        model = get_peft_model(fuse(folders, tokenizer), config)
+        model.activation_checkpointing_enable()
+        model.train()(**batch, labels=batch["input_ids"]).loss.backward()
+        trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
+        assert trained
+        assert all(".language_model." in name and ".lora_" in name for name in trained)
+        model.eval()
+        how = {"do_sample": False, "max_new_tokens": 5, "min_new_tokens": 5}
+        answer = model.generate(**batch, **how)
+        model.save_pretrained(tmp_path)
+        again = PeftModel.from_pretrained(fuse(folders, tokenizer), tmp_path).eval()
+        assert torch.equal(again.generate(**batch, **how), answer)
+        assert torch.equal(again.merge_and_unload().generate(**batch, **how), answer)

@@ -145,6 +145,14 @@ def test_counts_are_checked(processor: CaravanProcessor, text: str, media: dict[
         processor(text=text, **media)
 
 
+def test_counts_are_checked_text_by_text_where_media_are_given_so(processor: CaravanProcessor) -> None:
+    """As many in all, but the second text would hear the first one's clip."""
+    texts, clips = ["<|audio_pad|>", "<|audio_pad|>"], [[wave(), wave()], []]
+    with pytest.raises(PlaceholderError, match=r"text 0: placeholders and clips[\s\S]*of 1 placeholders[\s\S]*got: 2"):
+        processor(text=texts, audio=clips)
+    assert (processor(text=texts, audio=clips[0], return_tensors="pt")["input_ids"] == AUDIO).all()
+
+
 def test_what_cannot_be_read_is_named(processor: CaravanProcessor) -> None:
     with pytest.raises(MediaError, match=r"nowhere\.wav: a medium cannot be read"):
         processor(text="<|audio_pad|>", audio="nowhere.wav")
