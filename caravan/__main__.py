@@ -55,7 +55,7 @@ def run(recipe: RecipePath, words: Words = None) -> None:
     """Walk the road of a recipe, or the named stages of it; done stages are skipped, killed ones resumed."""
     from caravan.recipe.load import load_recipe
     from caravan.report import final_table
-    from caravan.road import Walk
+    from caravan.road import Walk, walked
 
     keep_freed_memory()
     stages, overrides = split_words(words)
@@ -67,7 +67,7 @@ def run(recipe: RecipePath, words: Words = None) -> None:
         run_server(Walk(loaded).folder, loaded.serve or ServeConfig())
         return
     results = []
-    for result in Walk(loaded).run(stages):
+    for result in walked(loaded, stages):
         results.append(result)
         state = f"{result.seconds:.0f} s" if result.fresh else "up to date"
         console.print(f"[green]✓[/] {result.stage.name}: {result.artifact.path} ({state})", highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,9 @@ class Walk:
         parents = {kind: artifact.manifest.key for kind, artifact in inputs.items()}
         section = config.model_dump(mode="json", by_alias=True)
         basis = {"data": self.recipe.data, "seed": self.recipe.seed, "languages": self.recipe.languages}
-        key = sha256_obj({"stage": stage.name, "version": __version__, "config": section, "parents": parents, **basis})
+        key = sha256_obj(
+            {"stage": stage.name, "version": __version__, "config": config.basis(), "parents": parents, **basis}
+        )
 
         def make(work: Path) -> dict[str, Any]:
             write_text(work / "recipe.yaml", resolved(self.recipe))
@@ -181,6 +184,17 @@ class Walk:
             make=make,
         )
         return Result(stage, artifact, artifact.manifest.seconds, fresh)
+
+
+def walked(recipe: Recipe, names: Sequence[str] = ()) -> Iterator[Result]:
+    """`Walk.run`; of processes that torchrun starts together, the first walks, and the others train with it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield from Walk(recipe).run(names)
+        return
+    from caravan.train.processes import crew
+
+    with crew():
+        yield from Walk(recipe).run(names)
 
 
 def resolved(recipe: Recipe) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from caravan.recipe.base import Section
-from caravan.recipe.methods import FullMethod, PrefixMethod, PretrainMethod, SftMethod
+from caravan.recipe.methods import FullMethod, PrefixMethod, PretrainMethod, QloraMethod, SftMethod
 from caravan.recipe.samples import SamplesConfig
 
 
@@ -104,6 +104,8 @@ class PositionsConfig(Section):
 class PretrainConfig(OptimConfig):
     """A Llama from scratch, or a model continued, on packed tokens with a language curriculum."""
 
+    ASIDE = frozenset({"processes", "parallel"})
+
     steps: PositiveInt | None = Field(500, description="optimiser steps; null: as many as `epochs` needs")
     learning_rate: PositiveFloat = Field(3e-3, description="peak learning rate")
     weight_decay: NonNegativeFloat = Field(0.1, description="decoupled weight decay; biases and norms are left out")
@@ -125,6 +127,11 @@ class PretrainConfig(OptimConfig):
         PositionsConfig.model_validate({}), description="other positions for the model that is continued"
     )
     processes: PositiveInt = Field(1, description="processes that train together, one a GPU; any number may go on")
+    parallel: Literal["ddp", "fsdp2", "zero3"] = Field(
+        "ddp",
+        description="what each of them holds: ddp: the whole model; fsdp2, zero3 (DeepSpeed): its share of weights,"
+        " gradients and optimiser states",
+    )
     replay: ReplayConfig | None = Field(
         None, description="a fixed share of languages that the model knows; the mixtures divide the rest"
     )
@@ -143,6 +150,12 @@ class PretrainConfig(OptimConfig):
             raise ValueError("a model to continue (`from`) for other positions; a new one has those of `model`")
         if self.batch % (self.processes * min(self.micro_batch, max(1, self.batch // self.processes))):
             raise ValueError(f"a batch of whole micro-batches in {self.processes} processes: {self.batch} is none")
+        if self.parallel != "ddp" and isinstance(self.method, QloraMethod):
+            raise ValueError(
+                f"parallel: ddp for the method qlora, whose weights of 4 bits {self.parallel} cannot divide"
+            )
+        if self.parallel == "zero3" and self.optimizer == "muon":
+            raise ValueError("optimizer: adamw for parallel: zero3, which cuts matrices into flat pieces")
         if self.replay and (twice := set(self.replay.languages) & {*self.start.weights, *self.end.weights}):
             raise ValueError(f"languages either in replay or in weights: {', '.join(sorted(twice))} is in both")
         if self.from_ is None and self.length > self.model.max_position:

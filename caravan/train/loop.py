@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import (
     PrinterCallback,
     Trainer,
     TrainingArguments,
 )
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils.logging import disable_progress_bar
 
 from caravan.core.errors import DiskFullError
@@ -33,14 +33,16 @@ from caravan.train.checkpoint import newest, step_of
 from caravan.train.curve import JOURNAL, PAGE, read_journal, rewind_journal, write_page
 from caravan.train.optimizer import build_optimizer
 from caravan.train.pack import steps_for
-from caravan.train.processes import barrier, is_main, main_first
+from caravan.train.processes import barrier, check_alone, is_main, main_first, world_size
+from caravan.train.sharding import engine, shard, zero3
 from caravan.train.speed import flops_per_token, measured_peak
 from caravan.train.spikes import Spikes
+from caravan.train.state import WEIGHT, Held, HeldByZero, load, save
 from caravan.train.trackers import open_tracker
 from caravan.train.watch import Counted, Watch, save_on_signal
 
 CHECKPOINTS = "checkpoints"
-WEIGHTS = "trained.safetensors"
+STATE, SCHEDULER = "state", "scheduler.pt"
 
 Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
@@ -101,6 +103,10 @@ class Loop(Trainer):
     def __init__(self, *, task: Task, optim: OptimConfig, **rest: Any) -> None:
         self.task, self.optim = task, optim
         super().__init__(**rest)
+        if engine(optim) == "fsdp2":
+            shard(self.model)
+            # So the Trainer calls a model that nothing else may wrap or divide.
+            self.is_distributed_loading_by_transformers = True
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -120,19 +126,50 @@ class Loop(Trainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(model, {**inputs, **self.task.flags}, *args, **kwargs)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        folder = Path(output_dir or str(self.args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: p.detach().contiguous() for name, p in self._trained()}, folder / WEIGHTS)
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+        prepared: Any = super()._prepare_for_training(max_steps, train_dataloader, None)  # type: ignore[no-untyped-call]
+        if resume_from_checkpoint is not None:
+            self._go_on_from(Path(resume_from_checkpoint))
+        return prepared
+
+    def _go_on_from(self, checkpoint: Path) -> None:
+        assert self.lr_scheduler is not None
+        assert self.optimizer is not None
+        load(self._held(), checkpoint / STATE)
+        self.lr_scheduler.load_state_dict(torch.load(checkpoint / SCHEDULER, weights_only=True))
+        for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
-        with torch.no_grad():
-            for name, parameter in self._trained():
-                parameter.copy_(saved[name])
+        """Nothing before the model is prepared."""
 
-    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing: the weights are saved with the optimiser's states."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save(self._held(), folder / STATE)
+        if self.args.should_save and self.lr_scheduler is not None:
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER)
+
+    def _held(self) -> Held:
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        return (HeldByZero if self.is_deepspeed_enabled else Held)(trained(self.model), inner)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm: Any = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    @contextlib.contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        """Gradients are divided after every micro-batch: whole ones would take the memory that was saved."""
+        yield
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that train."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 @contextlib.contextmanager
@@ -155,7 +192,7 @@ def full_disk_while_saving(folder: Path) -> Iterator[None]:
 
 def arguments(config: OptimConfig, folder: Path, seed: int) -> TrainingArguments:
     """The Trainer's arguments for one pass over the rows of a run."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = world_size()
     micro = min(config.micro_batch, max(1, config.batch // world))
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
@@ -178,6 +215,7 @@ def arguments(config: OptimConfig, folder: Path, seed: int) -> TrainingArguments
         report_to="none",
         disable_tqdm=True,
         seed=seed,
+        deepspeed=zero3() if engine(config) == "zero3" else None,
     )
 
 
@@ -200,6 +238,7 @@ def fit(
         KeyboardInterrupt: a signal came; a checkpoint was saved first.
         DiskFullError: no room for a checkpoint; the one before is untouched.
     """
+    check_alone()
     disable_progress_bar()
     trained = freeze_the_rest(model, task.rates)
     folder = out / CHECKPOINTS
@@ -223,6 +262,7 @@ def fit(
         loop.remove_callback(PrinterCallback)
         with save_on_signal(watch), full_disk_while_saving(folder), contextlib.closing(watch.tracker):
             loop.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    unset_hf_deepspeed_config()  # else the next model to load would be divided too
     if watch.interrupted:
         raise KeyboardInterrupt
     barrier()
@@ -244,10 +284,17 @@ def _watch(model: nn.Module, rows: Rows, config: OptimConfig, task: Task, out: P
     share = 0.0
     if task.length:
         peak = config.peak_tflops * 1e12 if config.peak_tflops else measured_peak(pick_precision(config.precision))
-        share = flops_per_token(model, task.length) / (peak * int(os.environ.get("WORLD_SIZE", "1")))
+        share = flops_per_token(model, task.length) / (peak * world_size())
     spikes = Spikes(config.spike) if config.spike else None
     tracker = open_tracker(config.tracker if is_main() else "none", task.title, out, done)
     return Watch(out, rows, config.batch, bar, spikes, tracker, at_a_spike=task.until_spike, token_share=share)
+
+
+def last_weights(model: nn.Module, out: Path) -> None:
+    """Give a model, which this process has whole, the trained weights of the run's last checkpoint."""
+    checkpoint = newest(out / CHECKPOINTS)
+    assert checkpoint is not None
+    load(Held(trained(model)), checkpoint / STATE, alone=True, kinds=(WEIGHT,))
 
 
 def remove_checkpoints(out: Path) -> None:

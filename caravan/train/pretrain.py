@@ -30,10 +30,11 @@ from caravan.train.dialogue_rows import collate, without_positions
 from caravan.train.finish import WORK, once
 from caravan.train.growth import grown, pieces_of
 from caravan.train.learner import keeps_documents_apart, task_of
-from caravan.train.loop import Collate, Task, fit, pick_precision
+from caravan.train.loop import Collate, Task, fit, freeze_the_rest, last_weights, pick_precision
 from caravan.train.methods import adapted, quantised, save_trained
 from caravan.train.positions import FACTS, long_texts, loss_by_position, write_report
 from caravan.train.processes import is_main, main_first, together
+from caravan.train.sharding import SHARDED, engine
 from caravan.train.text_rows import TextRows, open_sources, plan_text
 
 PACKED = "packed"
@@ -166,8 +167,19 @@ def train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     counts = fit(run.model, run.rows, run.collate, config, run.task, ctx.out, ctx.seed)
     if not is_main():
         return counts
+    if engine(config) in SHARDED:
+        del run
+        run = gathered(config, ctx)
     plain = save_trained(run.model, config.method, run.tokenizer, ctx.out, tables=bool(run.new))
     if run.curves:
         texts = long_texts(run.rows.sources, config.length)
         write_report(ctx.out, config.length, {**run.curves, "trained": loss_by_position(plain, texts)})
     return {**counts, "parameters": plain.num_parameters(), "shares": run.rows.shares()}
+
+
+def gathered(config: PretrainConfig, ctx: StageContext) -> Ready:
+    """The run with its model whole in this process, as the last checkpoint has it."""
+    run = ready(config, ctx)
+    freeze_the_rest(run.model, run.task.rates)
+    last_weights(run.model, ctx.out)
+    return run

@@ -1,6 +1,8 @@
-"""One run on several processes of this machine, each with its share of every step's sequences.
+"""One run on several processes, each with its share of every step's sequences.
 
-The run's data follow from the position in it, so a run that was killed may go on with another number of processes.
+They are started here, on this machine, or by torchrun or accelerate launch, on several machines too; then the first
+walks the road, and the others do with it what it hands to them, which is training. The run's data follow from the
+position in it, so a run that was killed may go on with another number of processes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,7 +26,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from caravan.core.errors import CaravanError, ModelError
+from caravan.core.errors import CaravanError, ModelError, RecipeError
 from caravan.core.files import read_json, write_json, write_text
 from caravan.core.log import console, setup_logging
 from caravan.core.stage import StageContext
@@ -32,11 +36,33 @@ Train = Callable[[PretrainConfig, StageContext], dict[str, Any]]
 COUNTS, ERROR, STORE = "counts.json", "error.txt", "store"
 INTERRUPTED = 130
 LOOK = 0.5
+PATIENCE = timedelta(days=30)
+
+
+@dataclass
+class Crew:
+    """Processes that were launched together.
+
+    Attributes:
+        group: in which they wait for the first one's next work, however long a stage takes.
+        at_work: whether they train.
+    """
+
+    group: dist.ProcessGroup | None = None
+    at_work: bool = False
+
+
+_crew = Crew()
 
 
 def is_main() -> bool:
     """Whether this process writes what there is once."""
     return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def barrier() -> None:
@@ -71,6 +97,8 @@ def together(train: Train, config: PretrainConfig, ctx: StageContext, work: Path
         KeyboardInterrupt: they were interrupted, and saved.
         ModelError: one of them failed.
     """
+    if launched():
+        return _handed_to_all(train, config, ctx)
     if config.processes == 1:
         return train(config, ctx)
     folder = work / "processes"
@@ -99,6 +127,76 @@ def together(train: Train, config: PretrainConfig, ctx: StageContext, work: Path
         )
     counts: dict[str, Any] = read_json(folder / COUNTS)
     return counts
+
+
+def launched() -> bool:
+    """Whether torchrun, or accelerate launch, started this process as one of several."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextlib.contextmanager
+def crew() -> Iterator[None]:
+    """Be the first of the processes that were launched. The others do their part here, and exit when all is done."""
+    rank = int(os.environ["RANK"])
+    console.quiet = rank > 0
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    _crew.group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    if rank == 0:
+        yield
+        _hand(None)  # not after an error: the launcher ends the others then
+    else:
+        while (work := _hand(None)) is not None:
+            _at_work(*work)
+    dist.destroy_process_group()
+    if rank > 0:
+        sys.exit(0)
+
+
+def _hand(work: Any) -> Any:
+    """What the first process hands to all."""
+    box = [work]
+    dist.broadcast_object_list(box, group=_crew.group)
+    return box[0]
+
+
+def _handed_to_all(train: Train, config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
+    world = dist.get_world_size()
+    if config.processes not in (1, world) or config.batch % world:
+        raise RecipeError(
+            f"{world} processes were launched",
+            where="pretrain.processes and pretrain.batch",
+            expected=f"processes of 1 or {world}, and a batch that they divide",
+            got=f"processes {config.processes}, batch {config.batch}",
+            fix="launch as many as the recipe says, or leave `processes` out and give a batch to match",
+        )
+    config = PretrainConfig.model_validate({**config.model_dump(by_alias=True), "processes": world})
+    return _at_work(*_hand((train, config, ctx)))
+
+
+def _at_work(train: Train, config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
+    _crew.at_work = True
+    counts = train(config, ctx)
+    barrier()
+    _crew.at_work = False
+    return counts
+
+
+def check_alone() -> None:
+    """See that a stage that trains in one process was not launched in several.
+
+    Raises:
+        RecipeError: it was.
+    """
+    if _crew.group is not None and not _crew.at_work:
+        raise RecipeError(
+            "this stage trains in one process",
+            expected="caravan run, without a launcher",
+            got=f"{os.environ['WORLD_SIZE']} processes",
+            fix="launch the stage pretrain alone (caravan run RECIPE pretrain), and the others after it without",
+        )
 
 
 def _join(workers: list[BaseProcess]) -> None:
