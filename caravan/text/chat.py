@@ -38,7 +38,8 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(path))
+        # A fused model's folder carries code, which a tokenizer needs not: it is not run, nor asked about.
+        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(
             "no tokenizer can be loaded",

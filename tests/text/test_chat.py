@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from caravan.core.errors import ModelError, PlaceholderError, TokenizerMismatchError, UnsupervisedError
 from caravan.records import AudioPart, Dialogue, ImagePart, Media, Message
-from caravan.text.chat import check_vocabulary, encode, prompt_text, render
+from caravan.text.chat import check_vocabulary, encode, load_tokenizer, prompt_text, render
 from caravan.text.tokens import AUDIO_PAD, CHAT_TEMPLATE, END, IMAGE_PAD, SPECIAL_TOKENS
 
 CLIP, PICTURE = AudioPart(Media(b"clip")), ImagePart(Media(b"picture"))
@@ -102,3 +105,16 @@ def test_tokenizer_and_model_must_match(tokenizer: PreTrainedTokenizerFast) -> N
     check_vocabulary(tokenizer, len(tokenizer))
     with pytest.raises(TokenizerMismatchError, match="does not match"):
         check_vocabulary(tokenizer, len(tokenizer) - 1)
+
+
+def test_a_tokenizer_beside_code_is_loaded_without_a_question(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the folder of a fused model, of whose classes nothing was imported yet."""
+    tokenizer.save_pretrained(tmp_path)
+    config = {"model_type": "unheard_of", "auto_map": {"AutoConfig": "configuration.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "n")
+    assert load_tokenizer(tmp_path).get_vocab() == tokenizer.get_vocab()
+    assert not asked
