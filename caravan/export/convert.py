@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -67,7 +68,11 @@ def open_source(folder: Path) -> Source:
     family = family_of(text, str(folder))
     if fused:
         check_senses(config, str(folder))
-    vocabulary = read_vocabulary(folder, text.vocab_size)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    running = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = read_vocabulary(folder, text.vocab_size, running, chats=bool(tokenizer.chat_template))
+    if vocabulary.conditions:
+        log.warning("llama.cpp reads a text as the tokenizer does if it is %s", " and ".join(vocabulary.conditions))
     return Source(
         folder, config, text, family, "model.language_model." if fused else "model.", Weights(folder), vocabulary
     )
@@ -196,6 +201,7 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 def _facts(source: Source, out: Path, parity: dict[str, dict[Kind, Parity]], config: ExportConfig) -> dict[str, Any]:
     spec = MediaSpec(**media_spec(source.config))
     return {
+        "tokenizer": {"exact_for_text": list(source.vocabulary.conditions) or ["of any kind"]},
         "context": context_length(source.text, source.family),
         "media": {"spec": spec.to_json(), "placeholders": {"audio": AUDIO_PAD, "image": IMAGE_PAD}},
         "files": {file.name: describe_file(file) for file in sorted(out.glob("*.gguf"))},

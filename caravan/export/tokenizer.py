@@ -23,6 +23,7 @@ _LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_QWEN_2 = _LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}")
 _BPE_OPTIONS = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
 # Pre-tokenizers that llama.cpp reproduces for every text, and what it calls them. (It knows the letters of Unicode 16,
 # all of rare or ancient scripts, which the tokenizers library takes for symbols.)
@@ -33,12 +34,21 @@ PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
         {"type": "Split", "pattern": {"Regex": _LLAMA_3}, "behavior": "Isolated", "invert": False},
         _BYTES | {"use_regex": False},
     ],
+    "qwen2": [
+        {"type": "Split", "pattern": {"Regex": _QWEN_2}, "behavior": "Isolated", "invert": False},
+        _BYTES | {"use_regex": False},
+    ],
 }
 # There llama.cpp takes a whole word that is a token for that token, whatever its merges.
 IGNORES_MERGES = ("llama-bpe",)
 SPACE = "▁"
 _ESCAPE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _PREFIX = {"type": "Prepend", "prepend": SPACE}
+# Of Gemma: without effect, as the normalizer leaves no space.
+_NO_SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+# Of Llama and Mistral in transformers 5; `prepend_scheme` says where a space is put before text.
+_METASPACE = {"type": "Metaspace", "replacement": SPACE, "split": False}
+_NFC = {"type": "NFC"}
 BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
@@ -53,6 +63,7 @@ class Vocabulary:
         scores: of SentencePiece's BPE, of each token.
         unknown: id of the unknown token of SentencePiece's BPE.
         prefix: whether a space is put before text.
+        conditions: what must hold of a text for the same ids; in most vocabularies nothing.
     """
 
     pre: str | None
@@ -62,10 +73,19 @@ class Vocabulary:
     scores: list[float] = field(default_factory=list)
     unknown: int | None = None
     prefix: bool = False
+    conditions: tuple[str, ...] = ()
 
 
-def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
+def read_vocabulary(
+    folder: Path, rows: int, content: dict[str, Any] | None = None, *, chats: bool = True
+) -> Vocabulary:
     """The tokenizer of a model whose embedding has this many rows.
+
+    Args:
+        folder: of the model.
+        rows: of the embedding.
+        content: the tokenizer as transformers runs it, which may be other than its tokenizer.json; default: that file.
+        chats: whether prompts come from a chat template, so begin with a special token.
 
     Raises:
         ExportError: a kind of tokenizer that llama.cpp does not reproduce exactly.
@@ -74,7 +94,7 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise ExportError("no tokenizer to export", where=str(folder), expected="tokenizer.json", got="no such file")
-    tokenizer = read_json(file)
+    tokenizer = content or read_json(file)
     model = tokenizer["model"]
     pieces = bool(model.get("byte_fallback"))
     pre = None if pieces else _pre_tokenizer(tokenizer)
@@ -95,10 +115,25 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     types = [_type(added.get(index), names.get(index), pieces, index == unknown) for index in range(rows)]
     merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
     if not pieces:
-        return Vocabulary(pre, tokens, types, merges=[" ".join(merge) for merge in merges])
+        composed = ("in Unicode's form NFC",) if _NFC in _steps(tokenizer["normalizer"], "normalizers") else ()
+        return Vocabulary(pre, tokens, types, merges=[" ".join(merge) for merge in merges], conditions=composed)
     scores = _scores(merges, set(names.values()), str(file))
-    prefix = _PREFIX in _steps(tokenizer["normalizer"], "normalizers")
-    return Vocabulary(None, tokens, types, scores=[scores.get(t, 0.0) for t in tokens], unknown=unknown, prefix=prefix)
+    prefix, conditions = _prefix(tokenizer, chats)
+    ordered = [scores.get(token, 0.0) for token in tokens]
+    return Vocabulary(None, tokens, types, scores=ordered, unknown=unknown, prefix=prefix, conditions=conditions)
+
+
+def _prefix(tokenizer: dict[str, Any], chats: bool) -> tuple[bool, tuple[str, ...]]:
+    """Whether llama.cpp is to put a space before each text between special tokens, and where that is another rule."""
+    if _PREFIX in _steps(tokenizer["normalizer"], "normalizers"):
+        return True, ()
+    scheme = (tokenizer["pre_tokenizer"] or {}).get("prepend_scheme", "never")
+    unspaced = "without a space where it begins"
+    if scheme == "always":
+        return True, (f"{unspaced} or follows a special token",)
+    if scheme == "first":
+        return not chats, ("beginning with a special token",) if chats else (unspaced, "without special tokens inside")
+    return False, ()
 
 
 def _scores(merges: list[tuple[str, ...]], tokens: set[str], where: str) -> dict[str, float]:
@@ -147,6 +182,13 @@ def _pre_tokenizer(tokenizer: dict[str, Any]) -> str | None:
     return found[0] if found else None
 
 
+def _piece_steps(normal: list[dict[str, Any]], steps: list[dict[str, Any]]) -> bool:
+    """Whether spaces become part of pieces, once, and nothing else is split."""
+    if not normal:
+        return len(steps) == 1 and {**steps[0], "prepend_scheme": ""} == {**_METASPACE, "prepend_scheme": ""}
+    return steps in ([], [_NO_SPLIT])
+
+
 def _check(tokenizer: dict[str, Any], pre: str | None, pieces: bool, where: str) -> None:
     """See that llama.cpp has every part of this tokenizer.
 
@@ -155,13 +197,15 @@ def _check(tokenizer: dict[str, Any], pre: str | None, pieces: bool, where: str)
     """
     model = tokenizer["model"]
     normal = _steps(tokenizer["normalizer"], "normalizers")
-    split = json.dumps(_steps(tokenizer["pre_tokenizer"], "pretokenizers"))
+    steps = _steps(tokenizer["pre_tokenizer"], "pretokenizers")
+    known = _piece_steps(normal, steps) if pieces else pre is not None
+    split = json.dumps(steps)
     merges_ignored = bool(model.get("ignore_merges"))
     obstacles = {
         f"a {model['type']} model": model["type"] != "BPE",
-        f"the pre-tokenizer {split}": tokenizer["pre_tokenizer"] is not None if pieces else pre is None,
+        f"the pre-tokenizer {split}": not known,
         f"a normalizer: {json.dumps(tokenizer['normalizer'])[:80]}": normal
-        not in (([_ESCAPE], [_PREFIX, _ESCAPE]) if pieces else ([],)),
+        not in (([], [_ESCAPE], [_PREFIX, _ESCAPE]) if pieces else ([], [_NFC])),
         "an option of the BPE model": any(model.get(option) for option in _BPE_OPTIONS)
         or merges_ignored != (pre in IGNORES_MERGES),
         "an added token that strips or normalises its surroundings": any(
@@ -172,8 +216,8 @@ def _check(tokenizer: dict[str, Any], pre: str | None, pieces: bool, where: str)
         raise ExportError(
             "llama.cpp does not reproduce this tokenizer exactly",
             where=where,
-            expected="byte-level BPE without normalizer, split by GPT-2's pattern (digits apart or not) or Llama 3's,"
-            " or SentencePiece's BPE with bytes for what it does not know",
+            expected="byte-level BPE without normalizer but NFC, split by GPT-2's pattern (digits apart or not), "
+            "Llama 3's or Qwen's, or SentencePiece's BPE with bytes for what it does not know",
             got="; ".join(got),
             fix="use a tokenizer of the tokenize stage",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +15,15 @@ import pytest
 from gguf import TokenType
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from caravan.core.errors import ExportError, TokenizerMismatchError
 from caravan.engine import Engine
-from caravan.export.tokenizer import read_vocabulary
+from caravan.export.tokenizer import PRE_TOKENIZERS, read_vocabulary
 from caravan.recipe.tokenize import TokenizeConfig
-from caravan.text.tokens import SPECIAL_TOKENS
+from caravan.text.tokens import CHAT_TEMPLATE, SPECIAL_TOKENS
 from caravan.tokenize.corpus import Corpus
 from caravan.tokenize.extend import extended
 from tests.export.conftest import SENTENCES
@@ -51,7 +53,10 @@ def grown(theirs: Tokenizer, corpus: Path) -> Tokenizer:
     return tokenizer
 
 
-@pytest.fixture(scope="module", params=["smollm", "gpt-2", "llama-bpe", "pieces", "pieces after a space"])
+@pytest.fixture(
+    scope="module",
+    params=["smollm", "gpt-2", "llama-bpe", "qwen2", "pieces", "pieces after a space", "gemma's", "metaspace"],
+)
 def both(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -66,13 +71,23 @@ def both(
     if request.param in kinds:
         tokenizer = make_tokenizer(kinds[request.param])
     else:
-        theirs = byte_level() if request.param == "llama-bpe" else sentencepiece()
-        if request.param == "pieces":
+        theirs = byte_level() if request.param in ("llama-bpe", "qwen2") else sentencepiece()
+        if request.param == "qwen2":
+            pattern = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated")
+            letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+            theirs.pre_tokenizer = pre_tokenizers.Sequence([pattern, letters])
+            theirs.model.ignore_merges = False
+        if request.param in ("pieces", "gemma's"):
             theirs.normalizer = normalizers.Replace(" ", "▁")
+        if request.param == "gemma's":
+            theirs.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+        if request.param == "metaspace":
+            theirs.normalizer = None
+            theirs.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
         backend = grown(theirs, folder / "corpus")
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=SPECIAL_TOKENS[0])
     file = export_text(tokenizer, folder)
-    known = None if request.param.startswith("pieces") else request.param
+    known = request.param if request.param in PRE_TOKENIZERS else None
     assert read_vocabulary(folder, len(tokenizer)).pre == known
     with Engine(file, context=64, threads=1) as engine:
         yield tokenizer.backend_tokenizer, engine
@@ -83,6 +98,39 @@ def both(
 def test_ids_are_the_same_for_any_text(both: tuple[Tokenizer, Engine], text: str) -> None:
     tokenizer, engine = both
     assert engine.tokenize(text) == tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(text=TEXTS)
+def test_what_holds_under_a_condition_holds(conditional: tuple[str, Tokenizer, Engine], text: str) -> None:
+    kind, tokenizer, engine = conditional
+    meeting = {"nfc": unicodedata.normalize("NFC", text), "first, chats": SPECIAL_TOKENS[0] + text}
+    prompt = meeting.get(kind, text)
+    if kind == "first, plain":
+        prompt = re.sub("|".join(map(re.escape, SPECIAL_TOKENS)), "", text).lstrip(" ▁")
+    assert engine.tokenize(prompt) == tokenizer.encode(prompt, add_special_tokens=False).ids
+
+
+@pytest.fixture(scope="module", params=["nfc", "first, chats", "first, plain"])
+def conditional(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, export_text: Callable[..., Path]
+) -> Iterator[tuple[str, Tokenizer, Engine]]:
+    """Tokenizers that llama.cpp reproduces for some texts, which the export then names."""
+    folder = tmp_path_factory.mktemp("conditional")
+    theirs = byte_level() if request.param == "nfc" else sentencepiece()
+    if request.param == "nfc":
+        theirs.normalizer = normalizers.NFC()
+    else:
+        theirs.normalizer = None
+        theirs.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend = grown(theirs, folder / "corpus")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=SPECIAL_TOKENS[0])
+    if request.param == "first, chats":
+        tokenizer.chat_template = CHAT_TEMPLATE
+    file = export_text(tokenizer, folder)
+    assert read_vocabulary(folder, len(tokenizer)).conditions
+    with Engine(file, context=64, threads=1) as engine:
+        yield request.param, tokenizer.backend_tokenizer, engine
 
 
 def revealing_tokenizer() -> Tokenizer:
@@ -137,7 +185,7 @@ def edited(plain: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda t: t.update(normalizer={"type": "NFC"}), "a normalizer"),
+        (lambda t: t.update(normalizer={"type": "NFKC"}), "a normalizer"),
         (lambda t: t.update(pre_tokenizer={"type": "Whitespace"}), "Whitespace"),
         (lambda t: t.update(pre_tokenizer=None), "the pre-tokenizer"),
         (lambda t: t["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True), "add_prefix_space"),
