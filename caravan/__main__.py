@@ -244,6 +244,8 @@ def convert(
         Path | None, typer.Option(help="Hugging Face folder of the same shape, where FROM lacks one")
     ] = None,
     ranks: Annotated[int | None, typer.Option(help="processes that share a DeepSpeed checkpoint")] = None,
+    tensor_parallel: Annotated[int | None, typer.Option("--tp", help="tensor-parallel ranks of a Megatron one")] = None,
+    pipeline_parallel: Annotated[int | None, typer.Option("--pp", help="its pipeline-parallel ranks")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; default: as it is")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of a further setting")] = None,
 ) -> None:
@@ -254,7 +256,10 @@ def convert(
     from caravan.recipe.convert import ConvertConfig
     from caravan.recipe.load import load_section
 
-    options = {"to": to, "base": base, "adapter": adapter, "like": like, "ranks": ranks, "dtype": dtype}
+    options = {
+        "to": to, "base": base, "adapter": adapter, "like": like, "ranks": ranks, "dtype": dtype,
+        "tensor_parallel": tensor_parallel, "pipeline_parallel": pipeline_parallel,
+    }  # fmt: skip
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
     config = load_section(ConvertConfig, [*(settings or []), *given])
     from caravan.convert.run import convert as write

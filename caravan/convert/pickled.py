@@ -58,7 +58,9 @@ class Unknown:
     def __setitem__(self, _: Any, __: Any) -> None: ...
 
 
-class _Unpickler(pickle.Unpickler):
+class InertUnpickler(pickle.Unpickler):
+    """Makes nothing but what `_KNOWN` names, storages and types of torch."""
+
     def find_class(self, module: str, name: str) -> Any:
         storage_or_type = module == "torch" and (name.endswith("Storage") or (hasattr(torch, name) and _is_type(name)))
         return super().find_class(module, name) if storage_or_type or (module, name) in _KNOWN else Unknown
@@ -140,7 +142,7 @@ def _changed(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
 
 def _fake(file: Path) -> Any:
     """What a file holds, its tensors without values."""
-    reader = SimpleNamespace(Unpickler=_Unpickler, __name__="pickle")
+    reader = SimpleNamespace(Unpickler=InertUnpickler, __name__="pickle")
     with FakeTensorMode():
         return torch.load(file, map_location="cpu", weights_only=False, pickle_module=reader)
 

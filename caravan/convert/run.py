@@ -10,6 +10,7 @@ from typing import Any
 from caravan.convert.delta import apply_delta, make_delta
 from caravan.convert.folder import Model, open_folder, torch_dtype, write_folder
 from caravan.convert.lora import ADAPTER_CONFIG, merge, open_adapter, unmerge
+from caravan.convert.megatron import is_megatron, read_megatron, write_megatron
 from caravan.convert.tencentpretrain import is_tencentpretrain, read_tencentpretrain, write_tencentpretrain
 from caravan.convert.zero import is_zero, read_zero, write_zero
 from caravan.core.artifact import MANIFEST, Artifact, make_artifact
@@ -74,6 +75,8 @@ def open_model(source: Path, config: ConvertConfig) -> Model:
     """A model in any layout that is read, by the names of Hugging Face."""
     if is_zero(source):
         return read_zero(source, config.like)
+    if is_megatron(source):
+        return read_megatron(source, config.like)
     if is_tencentpretrain(source):
         return read_tencentpretrain(source, config.like)
     whole_in_folder(source)
@@ -90,6 +93,11 @@ def _to_tencentpretrain(source: Path, out: Path, config: ConvertConfig) -> dict[
 
 def _to_deepspeed(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
     return write_zero(_cast(open_model(source, config), config.dtype), out, config.ranks)
+
+
+def _to_megatron(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
+    model = _cast(open_model(source, config), config.dtype)
+    return write_megatron(model, out, config.tensor_parallel, config.pipeline_parallel)
 
 
 def _to_delta(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
@@ -119,4 +127,5 @@ WRITERS: dict[str, Callable[[Path, Path, ConvertConfig], dict[str, Any]]] = {
     "unmerged": _unmerged,
     "tencentpretrain": _to_tencentpretrain,
     "deepspeed": _to_deepspeed,
+    "megatron": _to_megatron,
 }

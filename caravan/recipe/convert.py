@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from caravan.recipe.base import Section
 
-Layout = Literal["hf", "delta", "unmerged", "tencentpretrain", "deepspeed"]
+Layout = Literal["hf", "delta", "unmerged", "tencentpretrain", "deepspeed", "megatron"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 
@@ -25,6 +25,8 @@ class ConvertConfig(Section):
         None, description="Hugging Face folder of a model of the same shape, where FROM does not say what it is"
     )
     ranks: PositiveInt = Field(1, description="processes among which a DeepSpeed checkpoint is shared")
+    tensor_parallel: PositiveInt = Field(1, description="tensor-parallel processes of a Megatron checkpoint")
+    pipeline_parallel: PositiveInt = Field(1, description="pipeline-parallel processes of a Megatron checkpoint")
     dtype: Dtype | None = Field(None, description="type of the floating-point numbers written; default: as they are")
     new_rows: Literal["zero", "mean"] = Field(
         "zero",
