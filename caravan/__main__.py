@@ -235,33 +235,19 @@ def serve(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FROM", help="a model's folder or file, or an adapter")],
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="a model's folder or file, a delta or an adapter")],
     target: Annotated[Path, typer.Argument(metavar="TO", help="folder to write")],
-    to: Annotated[str | None, typer.Option(help="layout to write; default: hf, a Hugging Face folder")] = None,
-    base: Annotated[Path | None, typer.Option(help="Hugging Face folder that a delta or an adapter belongs to")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="LoRA adapter that is taken out of a merged model")] = None,
-    like: Annotated[
-        Path | None, typer.Option(help="Hugging Face folder of the same shape, where FROM lacks one")
-    ] = None,
-    ranks: Annotated[int | None, typer.Option(help="processes that share a DeepSpeed checkpoint")] = None,
-    tensor_parallel: Annotated[int | None, typer.Option("--tp", help="tensor-parallel ranks of a Megatron one")] = None,
-    pipeline_parallel: Annotated[int | None, typer.Option("--pp", help="its pipeline-parallel ranks")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; default: as it is")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of a further setting")] = None,
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
+    to: Annotated[str, typer.Option(help="layout to write; hf: a Hugging Face folder")] = "hf",
 ) -> None:
     """Write a model in another layout, a tensor at a time; what FROM is in is seen from its files.
 
-    `caravan convert adapter merged --base llama` · `caravan convert tuned delta --to delta --base llama`
+    `caravan convert adapter merged base=llama` · `caravan convert llama split --to megatron tensor_parallel=8`
     """
     from caravan.recipe.convert import ConvertConfig
     from caravan.recipe.load import load_section
 
-    options = {
-        "to": to, "base": base, "adapter": adapter, "like": like, "ranks": ranks, "dtype": dtype,
-        "tensor_parallel": tensor_parallel, "pipeline_parallel": pipeline_parallel,
-    }  # fmt: skip
-    given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    config = load_section(ConvertConfig, [*(settings or []), *given])
+    config = load_section(ConvertConfig, [*(settings or []), f"to={to}"])
     from caravan.convert.run import convert as write
 
     artifact = write(source, target, config)

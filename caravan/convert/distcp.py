@@ -162,7 +162,7 @@ class Chunks:
                 where=str(self.folder),
                 expected=key,
                 got=f"{len(self._tensors)} others, such as {', '.join(itertools.islice(self._tensors, 2))}",
-                fix="give a checkpoint of the model that the config tells of: --like FOLDER",
+                fix="give a checkpoint of the model that the config tells of: like=FOLDER",
             )
         told = self._tensors[key]
         first = () if layer is None else (layer,)

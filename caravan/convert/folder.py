@@ -68,7 +68,7 @@ def config_of(settings: dict[str, Any]) -> PreTrainedConfig:
             "an unknown kind of model",
             expected="a `model_type` of transformers in config.json",
             got=settings.get("model_type", "none"),
-            fix="give a config of transformers: --like FOLDER",
+            fix="give a config of transformers: like=FOLDER",
         ) from error
 
 

@@ -152,7 +152,7 @@ def unmerge(
             where=str(adapter.folder),
             expected="the base that it was merged into",
             got=f"an adapter that replaces {', '.join(sorted(replaced)[:3])}",
-            fix="give it: --base FOLDER",
+            fix="give it: base=FOLDER",
         )
     weights = {
         name: base.weights[name] if base is not None and name in replaced else _merged(name, lazy, adapter, -1.0)

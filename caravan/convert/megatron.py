@@ -263,7 +263,7 @@ def _check_shapes(model: Model, weights: Weights) -> None:
                 where=name,
                 expected=tuple(expected[name].shape),
                 got=lazy.shape,
-                fix="give the folder of a model of the same shape: --like FOLDER",
+                fix="give the folder of a model of the same shape: like=FOLDER",
             )
 
 

@@ -37,6 +37,6 @@ def need_folder(folder: Path, like: Path | None) -> Path:
             where=str(like or folder),
             expected=f"{CONFIG} of Hugging Face",
             got="none",
-            fix="give the folder of a model of the same shape: --like FOLDER",
+            fix="give the folder of a model of the same shape: like=FOLDER",
         )
     return found

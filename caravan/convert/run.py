@@ -116,7 +116,7 @@ def _unmerged(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
 def _base(config: ConvertConfig) -> Model:
     if config.base is None:
         raise UsageError(
-            "this belongs to a base", where="command line, --base", expected="its Hugging Face folder", got="none"
+            "this belongs to a base", where="command line, base", expected="its Hugging Face folder", got="none"
         )
     return open_folder(config.base)
 

@@ -153,7 +153,7 @@ def _settings(config: Path, held: Weights) -> dict[str, Any]:
             where=str(config),
             expected="TencentPretrain's config.json beside the weights",
             got="none",
-            fix="put it there, or give the folder of a model of the same shape: --like FOLDER",
+            fix="put it there, or give the folder of a model of the same shape: like=FOLDER",
         )
     layers = 1 + max(int(found[1]) for name in held if (found := re.match(r"encoder\.transformer\.(\d+)\.", name)))
     vocabulary, width = take(held, "embedding.word.embedding.weight", config).shape
