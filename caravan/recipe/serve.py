@@ -68,6 +68,12 @@ class ServeConfig(Section):
     threads: int | None = Field(None, ge=1, description="threads of the engine; null for one per core")
     max_tokens: int = Field(256, ge=1, description="length of an answer where the request does not say")
     temperature: float = Field(0.0, ge=0, le=2, description="where the request does not say; 0 is greedy")
+    loop_characters: int = Field(
+        400,
+        ge=0,
+        description="an answer that runs away, so many characters of one thing over and over, at least four times, is "
+        "ended; 0: never",
+    )
     cache_prompt: bool = Field(
         True,
         description="start from what is still known of the conversation: faster, but rounding, and so an answer at a "

@@ -14,11 +14,14 @@ from caravan.core.errors import ServeError
 from caravan.engine import EngineRequestError, EventReader, completion_request, engine_error, read_completion
 from caravan.serve.errors import EngineDownError, LateError, RequestError
 from caravan.serve.question import Piece, Token
+from caravan.text.repetition import LONGEST, REPEATS, loop
 
 # The engine is silent while it reads the prompt.
 SILENCE_SECONDS = 300.0
 CONNECT_SECONDS = 10.0
 CONTEXT_EXCEEDED = b"exceed_context_size_error"
+# What the longest unit of a loop needs to show.
+LOOP_TAIL = LONGEST * REPEATS
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,12 @@ class EngineClient:
         return self._facts
 
     async def stream(
-        self, prompt: str | Sequence[int], media: Sequence[bytes] = (), **sampling: Any
+        self, prompt: str | Sequence[int], media: Sequence[bytes] = (), loop_characters: int = 0, **sampling: Any
     ) -> AsyncGenerator[Piece, None]:
-        """Answer a prompt, piece by piece; the keywords are those of `completion_request`.
+        """Answer a prompt, piece by piece; further keywords are those of `completion_request`.
+
+        Args:
+            loop_characters: ends an answer that ends in so many of one unit over and over; 0: none.
 
         Raises:
             RequestError: the engine refuses the request; a prompt that is too long says so.
@@ -97,7 +103,7 @@ class EngineClient:
         """
         facts = self.facts()
         body = completion_request(prompt, media, facts.marker, stream=True, **sampling)
-        reader, predicted, finished = EventReader(), 0, False
+        reader, predicted, finished, tail = EventReader(), 0, False, ""
         with self._failure_named():
             async with self._http.stream(
                 "POST", f"{facts.address}/completion", json=body, headers=_headers(facts)
@@ -110,6 +116,11 @@ class EngineClient:
                         finished = finished or event["stop"]
                         yield _piece(event, event["tokens_predicted"] - predicted, sampling.get("logprobs"))
                         predicted = event["tokens_predicted"]
+                        tail = (tail + event["content"])[-LOOP_TAIL - loop_characters :]
+                        if loop_characters and not finished and loop(tail, loop_characters):
+                            # Leaving the stream ends the engine's work on it.
+                            yield Piece("", "stop", event.get("tokens_evaluated", 0), predicted)
+                            return
         if not finished:
             raise EngineDownError("it ended while it worked on this request")
 

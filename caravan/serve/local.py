@@ -93,4 +93,4 @@ class Local:
         defaults = {name: getattr(self.config, name) for name in ("max_tokens", "temperature", "cache_prompt")}
         given = defaults | {name: value for name, value in asdict(sampling).items() if value is not None}
         given["max_tokens"] = min(given["max_tokens"], self.config.limits.tokens)
-        return self.client.stream(prompt, media, grammar=grammar, **given)
+        return self.client.stream(prompt, media, self.config.loop_characters, grammar=grammar, **given)

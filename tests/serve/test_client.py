@@ -32,7 +32,7 @@ def refusal(status: int, body: dict[str, Any]) -> bytes:
     return f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
 
 
-async def ask(reply: bytes) -> list[Piece]:
+async def ask(reply: bytes, **given: Any) -> list[Piece]:
     """The pieces that come of an engine that answers with these bytes and hangs up."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,7 +46,7 @@ async def ask(reply: bytes) -> list[Piece]:
         port = server.sockets[0].getsockname()[1]
         client.connect(EngineFacts(f"http://127.0.0.1:{port}", "key", "<>", 64, frozenset()))
         try:
-            return [piece async for piece in client.stream("x", [], max_tokens=5)]
+            return [piece async for piece in client.stream("x", [], max_tokens=5, **given)]
         finally:
             await client.close()
 
@@ -66,6 +66,27 @@ async def ask(reply: bytes) -> list[Piece]:
 def test_an_engine_that_fails_is_down(reply: bytes) -> None:
     with pytest.raises(EngineDownError):
         asyncio.run(ask(reply))
+
+
+def loops(word: str, times: int) -> bytes:
+    events = (
+        {"content": word, "stop": False, "tokens_predicted": number, "tokens_evaluated": 7}
+        for number in range(1, times + 1)
+    )
+    return START + b"".join(chunk(f"data: {json.dumps(event)}\n\n".encode()) for event in events)
+
+
+def test_an_answer_that_runs_away_is_ended_and_counted() -> None:
+    pieces = asyncio.run(ask(loops("no, ", 200), loop_characters=60))
+    assert (pieces[-1].text, pieces[-1].finish) == ("", "stop")
+    assert (pieces[-1].prompt_tokens, pieces[-1].completion_tokens) == (7, 15)
+    assert "".join(piece.text for piece in pieces) == "no, " * 15
+
+
+def test_repetition_that_is_short_or_allowed_goes_on_to_the_engine_s_end() -> None:
+    for times, given in ((14, {"loop_characters": 60}), (200, {})):
+        with pytest.raises(EngineDownError):  # this engine hangs up without an end
+            asyncio.run(ask(loops("no, ", times), **given))
 
 
 def test_a_prompt_that_is_too_long_says_so() -> None:
