@@ -318,6 +318,7 @@ def train_lm(
     vocabulary: Annotated[int | None, typer.Option(help="most words of a language")] = None,
     megabytes: Annotated[float | None, typer.Option(help="most text of a language")] = None,
     held_out: Annotated[float | None, typer.Option(help="share of texts held out for thresholds")] = None,
+    arpa: Annotated[str | None, typer.Option(help="ready models, as `lm/{language}.arpa.gz`: not trained")] = None,
 ) -> None:
     """Train n-gram models of trusted text, one a language, for `curate.perplexity` of a recipe."""
     from caravan.curate.stage import need_libraries
@@ -325,7 +326,7 @@ def train_lm(
     from caravan.recipe.load import from_options
 
     need_libraries()
-    given = {"order": order, "vocabulary": vocabulary, "megabytes": megabytes, "held_out": held_out}
+    given = {"order": order, "vocabulary": vocabulary, "megabytes": megabytes, "held_out": held_out, "arpa": arpa}
     config = from_options(NgramTraining, given)
     sources = text_sources(text, text_column, language_column)
     from caravan.curate.ngrams.training import train_models

@@ -158,12 +158,14 @@ def make_from_text(
     kind: str,
     command: str,
     make: Callable[[Texts, Path], dict[str, Any]],
+    also_read: Sequence[tuple[str, int, int]] = (),
 ) -> Artifact:
     """Gather text and make an artifact of it; what is up to date is not made again, what was killed is gone on from.
 
     Args:
         sources: of TRUSTED text and, where it is needed, of JUNK.
         make: is given the languages with enough text of each kind, and the folder to work in; returns the counts.
+        also_read: path, size and version of other files that the artifact is made of.
 
     Raises:
         DataError: a file cannot be read, or there is too little text in every language.
@@ -174,7 +176,8 @@ def make_from_text(
     named = {name: [source.model_dump(mode="json") for source in some] for name, some in sources.items()}
     basis = {"sources": named, "languages": list(languages)}
     read = {name: fingerprint(some) for name, some in shards.items()}
-    key = sha256_obj({"command": command, "version": __version__, "input": read, **basis, **section})
+    input_files = {**read, "also": [list(one) for one in also_read]} if also_read else read
+    key = sha256_obj({"command": command, "version": __version__, "input": input_files, **basis, **section})
 
     def work(folder: Path) -> dict[str, Any]:
         texts = folder / "work"

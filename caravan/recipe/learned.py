@@ -30,6 +30,11 @@ class NgramTraining(TrustedText):
 
     order: int = Field(3, ge=2, le=6, description="words in the longest n-grams")
     vocabulary: int = Field(200_000, ge=1, le=16_000_000, description="most words; others are `<unk>`")
+    arpa: str | None = Field(
+        None,
+        description="ARPA files of models that there are, as of KenLM's lmplz, with `{language}` in the path: taken in "
+        "place of trained ones; the text gives their thresholds",
+    )
     min_count: PositiveInt = Field(1, description="a word that comes less often is `<unk>`")
     prune: tuple[NonNegativeInt, ...] = Field(
         (0, 1),

@@ -13,7 +13,7 @@ from caravan.core.errors import ArtifactError, DataError
 from caravan.core.files import read_json
 from caravan.curate import trusted
 from caravan.curate.ngrams import training
-from caravan.curate.ngrams.arpa import read_arpa
+from caravan.curate.ngrams.arpa import read_arpa, write_arpa
 from caravan.curate.ngrams.model import NgramModel
 from caravan.curate.ngrams.training import train_models
 from caravan.curate.perplexity import PerplexityStep
@@ -182,3 +182,28 @@ def test_curation_writes_the_figures_and_notes_languages_without_a_model(
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a finished artifact"):
         PerplexityStep(PerplexityFilter(models=str(tmp_path)))
+
+
+def test_a_model_that_there_is_takes_the_place_of_a_trained_one(models: Artifact, tmp_path: Path) -> None:
+    arpa = tmp_path / "de.arpa"
+    write_arpa(arpa, *read_arpa(models.path / "de" / "model.arpa.gz"))
+    texts, languages = [*sentences(60), *GERMAN], ["en"] * 60 + ["de"] * len(GERMAN)
+    write_parquet(tmp_path / "text.parquet", body=texts, lang=languages)
+    source = TextSource(path=str(tmp_path / "text.parquet"), columns=TextColumns(text="body", language="lang"))
+    config = NgramTraining(arpa=str(tmp_path / "{language}.arpa"))
+    made = train_models([source], ["en", "de"], config, tmp_path / "lm")
+    assert made.counts["languages"]["de"]["documents"] == 0
+    assert made.counts["languages"]["en"]["documents"] == 54
+    found, wanted = (NgramModel.load(one.path / "de").score(pa.array(GERMAN[:3])) for one in (made, models))
+    np.testing.assert_array_equal(found.total, wanted.total)
+    names, levels = read_arpa(arpa)
+    write_arpa(arpa, names, levels[:2])
+    assert train_models([source], ["en", "de"], config, tmp_path / "lm") != made
+
+
+@pytest.mark.parametrize(("path", "got"), [("no/{language}.arpa", "no such file"), ("a.arpa", "one file for all")])
+def test_ready_models_that_are_not_there_are_named(tmp_path: Path, path: str, got: str) -> None:
+    (tmp_path / "a.arpa").touch()
+    with pytest.raises(DataError, match="no n-gram model") as caught:
+        train_models([], ["en", "de"], NgramTraining(arpa=str(tmp_path / path)), tmp_path / "lm")
+    assert got in caught.value.got

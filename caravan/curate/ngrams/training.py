@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caravan.core.artifact import Artifact
+from caravan.core.errors import DataError
 from caravan.core.files import write_table
-from caravan.curate.ngrams.arpa import write_arpa
+from caravan.curate.ngrams.arpa import read_arpa, write_arpa
 from caravan.curate.ngrams.counts import NgramCounter
 from caravan.curate.ngrams.kneser_ney import Level, estimate
 from caravan.curate.ngrams.model import NgramModel
@@ -40,21 +41,46 @@ def train_models(sources: Sequence[TextSource], languages: Sequence[str], config
     """Make a folder of n-gram models, one of each language; a killed attempt is gone on from, language by language.
 
     Raises:
-        DataError: a file cannot be read, or there is too little text in every language.
+        DataError: a file cannot be read, there is too little text in every language, or no model where `arpa` says.
     """
+    ready = ready_models(config, languages)
+    read = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in ready.values()]
 
     def make(texts: Texts, work: Path) -> dict[str, Any]:
-        facts = train_each(texts, work, lambda own, folder: _train_language(own[TRUSTED], config, folder))
+        facts = train_each(
+            texts, work, lambda own, out: _train_language(own[TRUSTED], ready.get(own[TRUSTED].name), config, out)
+        )
         return {"order": config.order, "window": config.window, "languages": facts}
 
     return make_from_text(
-        {TRUSTED: sources}, languages, config, out, kind=NGRAM_MODELS, command="train-lm", make=make
+        {TRUSTED: sources}, languages, config, out, kind=NGRAM_MODELS, command="train-lm", make=make, also_read=read
     )  # fmt: skip
 
 
-def _train_language(texts: Path, config: NgramTraining, out: Path) -> dict[str, Any]:
-    """Train and write one model; returns what the manifest says of it."""
-    names, levels = train(texts / LEARNT, config)
+def ready_models(config: NgramTraining, languages: Sequence[str]) -> dict[str, Path]:
+    """The ARPA file of each language that has one where the config names some.
+
+    Raises:
+        DataError: no language has one.
+    """
+    if not config.arpa:
+        return {}
+    places = {language: Path(config.arpa.replace("{language}", language)) for language in languages}
+    found = {language: path for language, path in places.items() if path.is_file()}
+    if not found or (len(found) > 1 and "{language}" not in config.arpa):
+        raise DataError(
+            "no n-gram model of a language",
+            where=config.arpa,
+            expected="a path with {language} in it, and an ARPA file there for one language at least",
+            got="no such file" if not found else "one file for all languages",
+            fix="correct the path; for a single language, name that with --languages",
+        )
+    return found
+
+
+def _train_language(texts: Path, ready: Path | None, config: NgramTraining, out: Path) -> dict[str, Any]:
+    """Train one model, or read the one that is ready, and write it; returns what the manifest says of it."""
+    names, levels = read_arpa(ready) if ready else train(texts / LEARNT, config)
     write_arpa(out / "model.arpa.gz", names, levels)
     model = NgramModel.build(names, levels)
     model.save(out)
@@ -63,7 +89,7 @@ def _train_language(texts: Path, config: NgramTraining, out: Path) -> dict[str, 
     worth = scores.units > 0
     write_table(out / SCORES, pa.table({name: values[worth] for name, values in measured.items()}))
     return {
-        "documents": pq.read_metadata(texts / LEARNT).num_rows,
+        "documents": 0 if ready else pq.read_metadata(texts / LEARNT).num_rows,
         "held_out": int(worth.sum()),
         "ngrams": [len(level.words) for level in levels],
         "unknown": round(float(scores.unknown.sum() / max(1, scores.units.sum())), 4),
