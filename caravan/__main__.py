@@ -173,7 +173,7 @@ def inspect(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="folder of a Hugging Face model, plain or with senses")],
+    model: Annotated[Path, typer.Argument(help="folder of a Hugging Face model, or of a LoRA adapter of peft")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of the GGUF files")],
     settings: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
     types: Annotated[str | None, typer.Option(help="files to write, as q4_k_m,q8_0")] = None,

@@ -49,7 +49,7 @@ def export_table(counts: dict[str, Any]) -> Table:
         title="against torch",
     )
     for name, file in counts["files"].items():
-        parity = counts["parity"].get(name.removeprefix("model-").removesuffix(".gguf"), {}).values()
+        parity = counts["parity"].get(_compared_as(name), {}).values()
         shown = (
             ["-"] * 3
             if not parity
@@ -61,6 +61,11 @@ def export_table(counts: dict[str, Any]) -> Table:
         )
         table.add_row(name, f"{file['bytes'] / 1e6:,.1f}", f"{file['bits_per_weight']:.2f}", *shown)
     return table
+
+
+def _compared_as(file: str) -> str:
+    """Under which name an export's counts have a file's comparison."""
+    return "adapter on f16" if file == "adapter.gguf" else file.removeprefix("model-").removesuffix(".gguf")
 
 
 def targets_table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -103,6 +103,7 @@ class Engine:
         parallel: how many requests are answered at the same time.
         port: of the loopback server; 0 takes a free one.
         cache_mib: memory for prompts that lost their slot to others, where requests ask for `cache_prompt`.
+        adapter: a LoRA adapter's GGUF, added to the language model.
 
     Raises:
         ServeError: a file that is not a loadable GGUF, or a port in use.
@@ -119,16 +120,19 @@ class Engine:
         parallel: int = 1,
         port: int = 0,
         cache_mib: int = 0,
+        adapter: Path | None = None,
     ) -> None:
         library = _import_xllamacpp()
         import httpx
 
-        for file in (model, mmproj):
+        for file in (model, mmproj, adapter):
             if file is not None:
                 _check_file(Path(file))
         _check_port(port)
         self.key = secrets.token_urlsafe(24)
         parameters = _parameters(model, mmproj, context, threads, parallel, port, cache_mib, self.key)
+        if adapter is not None:
+            parameters.lora_adapters = [library.CommonAdapterLoraInfo(str(adapter), 1.0)]
         try:
             self._server: Any = library.Server(parameters)
         except RuntimeError as error:

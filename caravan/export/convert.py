@@ -25,7 +25,7 @@ from caravan.export.probes import KINDS, Kind, Probe, dialogue_probes, synthetic
 from caravan.export.tokenizer import Vocabulary, describe_vocabulary, read_vocabulary
 from caravan.export.weights import Weights
 from caravan.media.features import MediaSpec
-from caravan.models.adapters import whole_in_folder
+from caravan.models.adapters import put_on, whole_in_folder
 from caravan.models.config import CaravanConfig, media_spec
 from caravan.models.generate import ending_ids, stop_ids
 from caravan.models.load import load_model
@@ -93,10 +93,7 @@ def export(
     """See `caravan.export.stage.run`; `dialogues` is a folder whose test rows are asked."""
     source = open_source(folder)
     answers = ask_torch(config, source, choose_probes(config, source.config, dialogues, seed))
-    has_senses = isinstance(source.config, CaravanConfig) and any(senses(source.config))
-    mmproj = gguf_files(out, "f16")[1] if has_senses else None
-    if mmproj is not None:
-        _write_mmproj(source, mmproj, config.threads)
+    mmproj = write_senses(source, out, config.threads)
     parity: dict[str, dict[Kind, Parity]] = {}
     for kind in with_proof(config) if answers.references else config.types:
         file, _ = gguf_files(out, kind)
@@ -128,7 +125,7 @@ def _check(config: ExportConfig, kind: FileType, parity: dict[Kind, Parity], fil
         check_close(parity, file, config.max_divergence[kind])
 
 
-def ask_torch(config: ExportConfig, source: Source, probes: Sequence[Probe]) -> Answers:
+def ask_torch(config: ExportConfig, source: Source, probes: Sequence[Probe], adapter: Path | None = None) -> Answers:
     """Load the model in fp32, ask it every prompt, and let go of it: file and model are never in memory together."""
     if not probes:
         known = AutoTokenizer.from_pretrained(source.folder)
@@ -136,6 +133,8 @@ def ask_torch(config: ExportConfig, source: Source, probes: Sequence[Probe]) -> 
     # Only eager attention caps its scores.
     capped = getattr(source.text, "attn_logit_softcapping", None) is not None
     model, tokenizer = load_model(source.folder, **({"attn_implementation": "eager"} if capped else {}))
+    if adapter is not None:
+        model = put_on(model, adapter).eval()
     spec = MediaSpec(**media_spec(source.config))
     found = references(model, tokenizer, spec, probes, config.new_tokens)
     room = context_length(source.text, source.family) - config.new_tokens
@@ -177,10 +176,14 @@ def write_model(source: Source, answers: Answers, mixture: str, path: Path, thre
     write_gguf(path, source.family.architecture, describe, tensors, threads)
 
 
-def _write_mmproj(source: Source, path: Path, threads: int) -> None:
+def write_senses(source: Source, out: Path, threads: int) -> Path | None:
+    """The file of the encoders and projectors, written unless it is there; None for a model of text alone."""
+    if not (isinstance(source.config, CaravanConfig) and any(senses(source.config))):
+        return None
+    path = gguf_files(out, "f16")[1]
     if path.exists():
         log.info("%s is there already", path.name)
-        return
+        return path
 
     def describe(writer: GGUFWriter) -> None:
         writer.add_name(source.folder.name)
@@ -188,6 +191,7 @@ def _write_mmproj(source: Source, path: Path, threads: int) -> None:
 
     gain = source.text.hidden_size**-0.5 if source.family.scales_features else 1.0
     write_gguf(path, "clip", describe, mmproj_tensors(source.config, source.weights, gain), threads)
+    return path
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

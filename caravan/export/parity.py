@@ -107,9 +107,15 @@ class Parity:
 
 
 def compare(
-    model: Path, mmproj: Path | None, references: Sequence[Reference], stop: Sequence[int], length: int, threads: int
+    model: Path,
+    mmproj: Path | None,
+    references: Sequence[Reference],
+    stop: Sequence[int],
+    length: int,
+    threads: int,
+    adapter: Path | None = None,
 ) -> dict[Kind, Parity]:
-    """Run a file in the engine on every prompt that torch answered.
+    """Run a file, with an adapter if there is one, in the engine on every prompt that torch answered.
 
     Raises:
         ExportError: the engine reads a prompt as other tokens.
@@ -117,7 +123,7 @@ def compare(
     context = max(len(reference.ids) for reference in references) + length + SPARE_CONTEXT
     found: dict[Kind, list[_Compared]] = {}
     with (
-        Engine(model, mmproj, context=context, threads=threads) as engine,
+        Engine(model, mmproj, context=context, threads=threads, adapter=adapter) as engine,
         track(f"{model.stem} against torch", len(references), "prompt") as bar,
     ):
         for reference in references:

@@ -39,12 +39,15 @@ def run(config: ExportConfig, ctx: StageContext) -> dict[str, Any]:
 def export_folder(config: ExportConfig, folder: Path, out: Path) -> Artifact:
     """Export any model's folder into another, which becomes a `gguf` artifact; done once, it is not done again.
 
+    The folder of a LoRA adapter of peft becomes an `adapter`.
+
     Raises:
         ModelError: there is no model.
         ExportError, MissingDependencyError: as `run` does.
     """
     _need_libraries()
-    if not (folder / "config.json").is_file():
+    adapts = (folder / "adapter_config.json").is_file()
+    if not adapts and not (folder / "config.json").is_file():
         raise ModelError(
             "no model to export",
             where=str(folder),
@@ -57,13 +60,15 @@ def export_folder(config: ExportConfig, folder: Path, out: Path) -> Artifact:
     key = sha256_obj({"version": __version__, "config": section, "model": str(folder.resolve()), "files": files})
 
     def make(work: Path) -> dict[str, Any]:
+        from caravan.export.adapter import export_adapter
         from caravan.export.convert import export
 
-        return export(config, folder, work)
+        return export_adapter(config, folder, work) if adapts else export(config, folder, work)
 
+    kind = "adapter" if adapts else "gguf"
     with locked(out.parent, f".{out.name}.lock"):
         artifact, _ = make_artifact(
-            out, key, kind="gguf", stage="export", parents={}, recipe={"export": section}, make=make
+            out, key, kind=kind, stage="export", parents={}, recipe={"export": section}, make=make
         )
     return artifact
 

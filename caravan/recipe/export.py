@@ -43,6 +43,9 @@ class ExportConfig(Section):
         description="the same for the other types, which round further: most that the first token's probabilities may "
         "diverge from torch's, in nats (Kullback-Leibler, the mean over prompts)",
     )
+    base: str | None = Field(
+        None, description="folder of the model that an adapter belongs to; default: what the adapter names"
+    )
     threads: int = Field(2, ge=1, description="CPU threads to quantise and to verify with")
 
     @field_validator("max_divergence")
