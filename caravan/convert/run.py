@@ -11,6 +11,14 @@ from caravan.convert.delta import apply_delta, make_delta
 from caravan.convert.folder import Model, open_folder, torch_dtype, write_folder
 from caravan.convert.lora import ADAPTER_CONFIG, merge, open_adapter, unmerge
 from caravan.convert.megatron import is_megatron, read_megatron, write_megatron
+from caravan.convert.senses import (
+    is_fused,
+    to_llava,
+    to_plain,
+    to_ultravox,
+    write_llava_processor,
+    write_ultravox_processor,
+)
 from caravan.convert.tencentpretrain import is_tencentpretrain, read_tencentpretrain, write_tencentpretrain
 from caravan.convert.zero import is_zero, read_zero, write_zero
 from caravan.core.artifact import MANIFEST, Artifact, make_artifact
@@ -67,8 +75,25 @@ def _to_hf(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
     model = open_model(source, config)
     if config.base is not None:
         return apply_delta(model, open_folder(config.base), out, new_rows=config.new_rows, **options)
-    write_folder(out, model, **options)
-    return {"tensors": len(model.weights)}
+    plain = to_plain(model) if is_fused(model) else model
+    write_folder(out, plain, **options)
+    return {"tensors": len(plain.weights)}
+
+
+def _to_llava(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
+    model = open_model(source, config)
+    llava = to_llava(model)
+    write_folder(out, llava, dtype=config.dtype, shard_gb=config.shard_gb)
+    write_llava_processor(model, out)
+    return {"tensors": len(llava.weights)}
+
+
+def _to_ultravox(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
+    model = open_model(source, config)
+    ultravox = to_ultravox(model)
+    write_folder(out, ultravox, dtype=config.dtype, shard_gb=config.shard_gb)
+    write_ultravox_processor(model, out)
+    return {"tensors": len(ultravox.weights)}
 
 
 def open_model(source: Path, config: ConvertConfig) -> Model:
@@ -128,4 +153,6 @@ WRITERS: dict[str, Callable[[Path, Path, ConvertConfig], dict[str, Any]]] = {
     "tencentpretrain": _to_tencentpretrain,
     "deepspeed": _to_deepspeed,
     "megatron": _to_megatron,
+    "llava": _to_llava,
+    "ultravox": _to_ultravox,
 }

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from caravan.recipe.base import Section
 
-Layout = Literal["hf", "delta", "unmerged", "tencentpretrain", "deepspeed", "megatron"]
+Layout = Literal["hf", "delta", "unmerged", "tencentpretrain", "deepspeed", "megatron", "llava", "ultravox"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 
