@@ -68,6 +68,16 @@ PAGE = framed(
 {% if plots.bits %}
 <h2>Held-out text</h2>
 {{ plots.bits | safe }}
+{% if bits_per_byte_before %}
+<p>Bits per byte before this run and after it; more is forgotten, less is learnt.</p>
+<div class="scroll"><table id="forgotten">
+<tr><th>language</th><th>before</th><th>after</th><th>change</th></tr>
+{% for language, value in bits_per_byte.items() if language in bits_per_byte_before %}
+<tr><td>{{ language }}</td><td>{{ "%.3f" | format(bits_per_byte_before[language]) }}</td>
+<td>{{ "%.3f" | format(value) }}</td><td>{{ "%+.3f" | format(value - bits_per_byte_before[language]) }}</td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
 {% endif %}
 
 <h2>What fails</h2>
@@ -177,10 +187,14 @@ MARKDOWN = """# Held-out quality
 
 ## Bits per byte of held-out text
 
-| language | bits per byte |
-|---|---:|
+| language | bits per byte |{{ " before | change |" if bits_per_byte_before else "" }}
+|---|---:|{{ "---:|---:|" if bits_per_byte_before else "" }}
 {% for language, value in bits_per_byte.items() %}
-| {{ language }} | {{ "%.3f" | format(value) }} |
+| {{ language }} | {{ "%.3f" | format(value) }} |\
+{% if bits_per_byte_before and language in bits_per_byte_before %}
+ {{ "%.3f | %+.3f |" | format(bits_per_byte_before[language], value - bits_per_byte_before[language]) }}\
+{% endif %}
+
 {% endfor %}
 {% endif %}
 

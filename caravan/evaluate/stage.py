@@ -15,7 +15,7 @@ from caravan.core.stage import StageContext
 from caravan.recipe.evaluate import EvaluateConfig
 from caravan.recipe.serve import ServeConfig
 
-JOURNAL, BITS = "predictions.jsonl", "bits_per_byte.json"
+JOURNAL, BITS, BEFORE = "predictions.jsonl", "bits_per_byte.json", "bits_per_byte_before.json"
 PROJECTOR = "mmproj-f16.gguf"
 # Loads the model and its tokenizer, once.
 Load = Callable[[], tuple[Any, Any]]
@@ -48,6 +48,8 @@ def run(config: EvaluateConfig, ctx: StageContext) -> dict[str, Any]:
         compared = first_of_each_cell(rows, config.int4_limit)
         _ask_export(config, ctx.inputs["gguf"], compared, predictions)
     report = build_report(config, rows, predictions.answers, read_json(ctx.out / BITS))
+    if (ctx.out / BEFORE).exists():
+        report["bits_per_byte_before"] = read_json(ctx.out / BEFORE)
     if config.probes:
         report["probes"] = probes_report(rows, probed, predictions.answers, ctx.languages)
     if config.cascade:
@@ -60,6 +62,16 @@ def _load(ctx: StageContext) -> tuple[Any, Any]:
     from caravan.models.load import load_model
 
     return load_model(ctx.need("model").path)
+
+
+def _load_from(name: str) -> tuple[Any, Any]:
+    """A language model with its own tokenizer, from a folder or the hub."""
+    from transformers import AutoModelForCausalLM
+
+    from caravan.models.load import load_whole
+    from caravan.text.chat import load_tokenizer
+
+    return load_whole(AutoModelForCausalLM.from_pretrained, name).eval(), load_tokenizer(name)
 
 
 def _ask_torch(
@@ -83,6 +95,9 @@ def _ask_torch(
     if not bits.exists():
         heldout = ctx.inputs.get("tokenizer")
         given = {"most_bytes": config.heldout_bytes, "length": config.length}
+        if config.before and heldout:
+            old, own = _load_from(ctx.located(config.before))
+            write_json(ctx.out / BEFORE, measure(old, own, heldout, ctx.languages, **given))
         write_json(bits, measure(model, tokenizer, heldout, ctx.languages, **given) if heldout else {})
     predictions.fill(FP32, rows, torch_answers(model, tokenizer, config.max_new_tokens), config.batch)
     if config.probes:

@@ -91,6 +91,11 @@ class EvaluateConfig(Section):
     quantisation: Literal["q4_0", "q4_k_m"] = Field("q4_k_m", description="the exported file that is compared")
     heldout_bytes: PositiveInt = Field(16_000, description="held-out text for each language, for bits per byte")
     length: PositiveInt = Field(256, description="tokens of context for bits per byte")
+    before: str | None = Field(
+        None,
+        description="folder (relative to `data`) or hub name of the model that was continued; its bits per byte stand"
+        " beside, so that what was forgotten of each language shows",
+    )
     turns: PositiveInt = Field(24, description="sample turns on the page")
     probes: ProbesConfig | None = Field(
         None, description="how ears and eyes behave at their limits; default: not asked"

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from caravan.core.errors import ArtifactError
@@ -13,6 +16,7 @@ from caravan.evaluate import answers, cascade, stage
 from caravan.evaluate.guard import Guarded
 from caravan.evaluate.rows import Row
 from caravan.recipe.evaluate import CascadeConfig, EvaluateConfig, ProbesConfig
+from caravan.text.indexed import IndexedWriter
 
 
 @pytest.fixture
@@ -129,3 +133,29 @@ def scripted(model: Any, tokenizer: Any, longest: int) -> Any:
     return lambda rows: [
         ("no" if guarded else "no " * 20) if row.id.endswith("silence") else row.reference for row in rows
     ]
+
+
+def test_what_was_forgotten_stands_beside_what_is_known(
+    context: Any, tmp_path: Path, make_artifact: Any, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    heldout = tmp_path / "tokenizer"
+    (heldout / "packed/heldout").mkdir(parents=True)
+    tokenizer.save_pretrained(heldout)
+    for language, text in (("en", "one thing"), ("de", "ein Ding")):
+        with IndexedWriter(heldout / "packed/heldout" / language, "uint16") as writer:
+            writer.add(tokenizer(text)["input_ids"])
+    certain = LlamaForCausalLM(model.config)
+    torch.nn.init.zeros_(certain.lm_head.weight)  # as likely one token as another
+    certain.save_pretrained(tmp_path / "old")
+    tokenizer.save_pretrained(tmp_path / "old")
+    ctx = context("out")
+    ctx = replace(ctx, inputs={**ctx.inputs, "tokenizer": make_artifact(heldout, "tokenizer")})
+    stage.run(EvaluateConfig(limit=1, max_new_tokens=1, before="old"), ctx)
+    report = read_json(ctx.out / "report.json")
+    before, after = report["bits_per_byte_before"], report["bits_per_byte"]
+    for language, text in (("en", "one thing"), ("de", "ein Ding")):
+        tokens = len(tokenizer(text)["input_ids"])
+        assert before[language] == pytest.approx(tokens * math.log2(model.config.vocab_size) / len(text))
+        change = f"{after[language]:.3f} | {before[language]:.3f} | {after[language] - before[language]:+.3f} |"
+        assert f"| {language} | {change}" in (ctx.out / "report.md").read_text().splitlines()
+    assert 'id="forgotten"' in (ctx.out / "report.html").read_text()

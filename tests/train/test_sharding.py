@@ -56,17 +56,23 @@ def walk(recipe, *overrides):
     return result
 
 
+def torchrun(*command):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launcher, *command], capture_output=True, text=True, env=alone)
+
+
 def test_engines_agree_and_one_goes_on_from_the_other(recipe, tmp_path):
     pytest.importorskip("deepspeed")
-    script = tmp_path / "cut_off.py"
-    script.write_text(CUT_OFF)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, str(script), "run", str(recipe), "pretrain.parallel=fsdp2"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    (tmp_path / "cut_off.py").write_text(CUT_OFF)
+    done = torchrun(str(tmp_path / "cut_off.py"), "run", str(recipe), "pretrain.parallel=fsdp2")
     assert done.returncode != 0
     work = tmp_path / "run" / "pretrain.partial"
     assert [each.name for each in (work / "checkpoints").iterdir()] == ["checkpoint-3"], done.stderr
-    moved = walk(recipe, "pretrain.parallel=zero3", "pretrain.processes=2")
+    done = torchrun("-m", "caravan", "run", str(recipe), "pretrain.parallel=zero3")
+    assert done.returncode == 0, done.stderr
+    moved = walk(recipe, "pretrain.parallel=ddp")
+    assert not moved.fresh  # how the work was done is no part of the key
     whole = walk(recipe, f"output={tmp_path / 'whole'}")
     assert [line["step"] for line in journal(moved.artifact.path)] == list(range(1, 7))
     for one, other in zip(journal(whole.artifact.path), journal(moved.artifact.path), strict=True):
