@@ -150,9 +150,9 @@ style="background: color-mix(in srgb, var(--good) {{ share | round | int }}%, tr
 </tr>
 {% endfor %}
 </table></div>
-<p>{{ probes.guard.running_away }} of {{ probes.guard.answers }} answers run away; the decoding guard ends
-{{ probes.guard.ended }} of them, in {{ probes.guard.characters_guarded }} characters instead of
-{{ probes.guard.characters }}.</p>
+<p>{{ probes.guard.running_away }} of {{ probes.guard.answers }} answers run away{% if probes.guard.running_away %}; the
+decoding guard ends {{ probes.guard.ended }} of them, in {{ probes.guard.characters_guarded }} characters instead of
+{{ probes.guard.characters }}{% endif %}.</p>
 {{ plots.probes | safe }}
 {{ cards(probe_turns) }}
 {% endif %}
@@ -237,8 +237,8 @@ MARKDOWN = """# Held-out quality
 | {{ line.running_away | percent }} | {{ line.own_language | percent }} | {{ line.error_rate | percent }} |
 {% endfor %}
 
-{{ probes.guard.running_away }} of {{ probes.guard.answers }} answers run away; the decoding guard ends \
-{{ probes.guard.ended }} of them, in {{ probes.guard.characters_guarded }} characters instead of \
-{{ probes.guard.characters }}.
+{{ probes.guard.running_away }} of {{ probes.guard.answers }} answers run away{% if probes.guard.running_away %}; \
+the decoding guard ends {{ probes.guard.ended }} of them, in {{ probes.guard.characters_guarded }} characters \
+instead of {{ probes.guard.characters }}{% endif %}.
 {% endif %}
 """

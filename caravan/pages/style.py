@@ -14,7 +14,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
 table { border-collapse: collapse; } th, td { text-align: start; padding: .25rem 1.2rem .25rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number, th.number { text-align: end; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: end; font-variant-numeric: tabular-nums; } td.number { white-space: nowrap; }
 .good { color: var(--good); } .bad { color: var(--bad); } .quiet { color: var(--quiet); font-size: .85rem; }
 .scroll { overflow-x: auto; } svg { width: 100%; height: auto; }
 .turns { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem; }
