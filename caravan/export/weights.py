@@ -17,6 +17,7 @@ from caravan.core.files import read_json
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 Array = npt.NDArray[np.float32]
 ALL = slice(None)
+MOST_HEADER = 100_000_000  # as the safetensors library has it
 _STORED: dict[str, np.dtype[np.generic]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -40,6 +41,8 @@ def _stored(file: Path) -> Iterator[tuple[str, _Stored]]:
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
+            if length > MOST_HEADER:
+                raise ValueError(f"a header of {length} bytes")
             header = json.loads(stream.read(length))
     except (OSError, ValueError) as error:
         raise ExportError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,14 @@ def test_a_weight_of_another_shape_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"t: a weight has another shape[\s\S]*\(48, 64\)[\s\S]*\(48, 32\)"):
         write_gguf(tmp_path / "file.gguf", "llama", lambda writer: None, [*tensors(), wrong], 3)
     assert not list(tmp_path.iterdir())
+
+
+def test_memory_is_that_of_a_few_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_file, "BLOCK", 1 << 14)
+    large = Tensor("t", (4096, 1024), Type.F16, lambda rows: np.full((rows.stop - rows.start, 1024), 0.5, np.float32))
+    tracemalloc.start()
+    write_gguf(tmp_path / "file.gguf", "llama", lambda writer: None, [large], threads=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "file.gguf").stat().st_size > 4096 * 1024 * 2
+    assert peak < 2 << 20

@@ -58,6 +58,28 @@ def test_weights_of_shards_and_of_bfloat16(tmp_path: Path) -> None:
         weights.shape("c")
 
 
+def test_some_rows_are_those_of_the_whole(tmp_path: Path) -> None:
+    whole = {"F32": torch.randn(7, 3), "F16": torch.randn(7, 3).half(), "BF16": torch.randn(7, 3).bfloat16()}
+    save_file(whole, tmp_path / "model.safetensors")
+    weights = Weights(tmp_path)
+    assert sorted(weights) == sorted(whole)
+    for name, tensor in whole.items():
+        assert np.array_equal(weights.read(name, slice(2, 6)), tensor[2:6].float().numpy())
+
+
+def test_files_that_cannot_be_read_to_the_end_and_types_of_8_bits(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.randn(7, 3), "b": torch.zeros(2, dtype=torch.float8_e4m3fn)}, file)
+    with pytest.raises(ExportError, match=r"b: these weights are quantised already[\s\S]*got: F8_E4M3"):
+        Weights(tmp_path).read("b")
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(ExportError, match="a file of weights is cut short"):
+        Weights(tmp_path).read("a")
+    file.write_bytes(b"no header")
+    with pytest.raises(ExportError, match="weights that cannot be read"):
+        Weights(tmp_path)
+
+
 def test_no_weights(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no weights to export"):
         Weights(tmp_path)
