@@ -132,5 +132,6 @@ class MissingDependencyError(CaravanError):
             f"{needed_for} needs {package}",
             expected=f"{package} installed",
             got="not installed",
-            fix=f'pip install "caravan[{extra}]"',
+            # A model's folder carries a copy of this file, for where Caravan is not installed.
+            fix=f'pip install "caravan[{extra}]"' if __name__ == "caravan.core.errors" else f"pip install {package}",
         )

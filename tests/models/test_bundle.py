@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from caravan.models.bundle import FILES
+from caravan.core.errors import MissingDependencyError
+from caravan.models.bundle import FILES, write_code
 from caravan.models.fused import CaravanForConditionalGeneration
 from caravan.models.processor import CaravanProcessor
 from tests.models.test_processor import picture, wave
@@ -85,3 +87,14 @@ def test_without_caravan_the_folder_says_the_same(
     for file in ("config.json", "processor_config.json"):
         maps = [json.loads((saved / folder / file).read_text())["auto_map"] for folder in ("saved", "again")]
         assert maps[0] == maps[1]
+
+
+def test_what_is_missing_elsewhere_is_named_itself(tmp_path: Path) -> None:
+    write_code(tmp_path)
+    spec = importlib.util.spec_from_file_location("errors", tmp_path / "errors.py")
+    assert spec
+    assert spec.loader
+    copied = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copied)
+    assert copied.MissingDependencyError("soxr", "speech", needed_for="hearing").fix == "pip install soxr"
+    assert MissingDependencyError("soxr", "speech", needed_for="hearing").fix == 'pip install "caravan[speech]"'
