@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from caravan.core.errors import ArtifactError, LockedError
-from caravan.core.files import full_disk_named, read_json, sha256_file, write_json, write_text
+from caravan.core.files import full_disk_named, read_json, remove_torn, sha256_file, write_json, write_text
 from caravan.core.log import get_logger
 
 log = get_logger(__name__)
@@ -217,8 +217,7 @@ def _prepare(work: Path, key: str, name: str) -> None:
     if work.exists():
         if (work / KEY).is_file() and (work / KEY).read_text() == key:
             log.info("%s: goes on where it stopped", name)
-            for torn in work.rglob(".*.tmp"):
-                torn.unlink()
+            remove_torn(work)
             return
         shutil.rmtree(work)
     work.mkdir(parents=True)

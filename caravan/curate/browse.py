@@ -64,8 +64,10 @@ def sample(folder: Path, choice: Choice, count: int) -> list[dict[str, Any]]:
         where = " AND ".join([_state(choice), *(f"{name} = ${name}" for name in choice.named)])
         group = "language" if choice.kept else "step, reason"
         query = f"""
-            SELECT {SAMPLE.format(row=choice.table, count=count)} FROM {choice.table} WHERE {where}
-            GROUP BY {group} ORDER BY count(*) DESC, {group}
+            SELECT * EXCLUDE (many) FROM (
+                SELECT count(*) AS many, {SAMPLE.format(row=choice.table, count=count)} FROM {choice.table}
+                WHERE {where} GROUP BY {group}
+            ) ORDER BY many DESC, {group}, hash(id)
         """
         return rows_of(connection.execute(query, choice.named))
 

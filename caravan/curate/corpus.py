@@ -16,7 +16,7 @@ NEEDED = {"bytes": "BIGINT", "value": "DOUBLE", "perplexity": "FLOAT", "quality"
     ("id", "language", "text", "source", "step", "reason", "duplicate_of", "repairs", "masked", "bucket"), "VARCHAR"
 )
 BETWEEN = "\t"  # the sides of a pair, shown as one text
-# Of any rows those whose ids have the least hashes: chosen without order, and the same each time.
+# Of any rows those whose ids have the least hashes: the same each time, but in any order.
 SAMPLE = "unnest(arg_min({row}, hash(id), {count}), recursive := true)"
 
 

@@ -90,8 +90,10 @@ def _counted(table: str) -> str:
 def _sampled(table: str) -> str:
     row = f"{{id: id, language: language, value: value, text: left(text, {SAMPLE_CHARACTERS}), copy_of: duplicate_of}}"
     return f"""
-        SELECT step, reason, {SAMPLE.format(row=row, count=SAMPLES)} FROM {table}
-        WHERE reason IS NOT NULL GROUP BY step, reason ORDER BY step, reason
+        FROM (
+            SELECT step, reason, {SAMPLE.format(row=row, count=SAMPLES)} FROM {table}
+            WHERE reason IS NOT NULL GROUP BY step, reason
+        ) ORDER BY step, reason, hash(id)
     """
 
 

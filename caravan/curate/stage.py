@@ -11,7 +11,7 @@ from typing import Any
 
 from caravan.core.artifact import Artifact
 from caravan.core.errors import CaravanError, DataError, MissingDependencyError
-from caravan.core.files import read_json, remove_torn, write_json, write_text
+from caravan.core.files import read_json, write_json, write_text
 from caravan.core.log import get_logger
 from caravan.core.stage import StageContext
 from caravan.recipe.base import Section
@@ -50,7 +50,6 @@ def run(config: CurateConfig, ctx: StageContext) -> dict[str, Any]:
     report = ctx.out / "report.json"
     work = ctx.out / "work"
     if not report.is_file():
-        remove_torn(ctx.out)
         shards = plan(config, ctx, work)
         against = find_indexes(config, ctx)
         sets = evaluation_sets.shards_of(config.evaluation_sets, ctx)

@@ -157,6 +157,24 @@ def test_groups_are_those_of_the_true_similarities(tmp_path: Path, texts: list[l
         assert int(kept[1:]) in group[row]
 
 
+def test_grouping_beyond_the_memory_of_the_recipe_goes_to_disk_and_finds_the_same(tmp_path: Path) -> None:
+    config, count, found = CurateConfig(), 100_000, []
+    draw = np.random.default_rng(7)
+    hashes = {name: draw.integers(2 * count, size=count, dtype=np.uint64) for name in columns(config.duplicates)}
+    for memory in ("1GB", "12MB"):
+        with duplicates.connect(memory, 1, tmp_path / memory) as connection:
+            connection.register("documents", pa.table({"key": np.arange(count), **hashes}))
+            connection.register(
+                "indexed", pa.table({"key": np.arange(0), **{name: hashes[name][:0] for name in hashes}})
+            )
+            exact, near = duplicates._pairs(connection, config)
+            found.append((np.sort(exact, axis=0), near))
+            (spilled,) = connection.execute("SELECT count(*) FROM duckdb_temporary_files()").fetchone() or ()
+            assert bool(spilled) == (memory == "12MB")
+    for large, small in zip(*found, strict=True):
+        np.testing.assert_array_equal(small, large)
+
+
 def test_no_room_for_grouping_is_a_full_disk_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_disk(*limits: Any) -> duckdb.DuckDBPyConnection:
         connection = connect(*limits)

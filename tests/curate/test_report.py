@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,6 +136,23 @@ def test_the_same_corpus_gives_the_same_page(corpus: Path) -> None:
     first, second = (page(again, ["en", "de"], []) for _ in range(2))
     assert first == second
     assert again["documents"] == read_json(corpus / "report.json")["documents"]
+
+
+def test_samples_are_the_same_in_the_same_order(tmp_path: Path) -> None:
+    (tmp_path / "rejected").mkdir()
+    rows = [{"id": f"document {row}", "text": "", "reason": f"reason {row % 40}"} for row in range(400)]
+    table = pa.Table.from_pylist(rows)
+    for first in range(0, 400, 16):
+        pq.write_table(table.slice(first, 16), tmp_path / "rejected" / f"{first:03d}.parquet")
+    with duckdb.connect() as connection:
+        connection.register("rejected", table)
+        ranked = "SELECT *, row_number() OVER (PARTITION BY reason ORDER BY hash(id)) AS rank FROM rejected"
+        least = connection.execute(
+            f"SELECT reason, id FROM ({ranked}) WHERE rank <= 3 ORDER BY reason, rank"
+        ).fetchall()
+    for _ in range(6):
+        samples = summarise(tmp_path, ["rules"], ["en"], {}, [])["samples"]
+        assert [(sample["reason"], sample["id"]) for sample in samples] == least
 
 
 def test_perplexity_before_and_after_is_shown_where_it_was_measured(tmp_path: Path) -> None:
