@@ -212,10 +212,12 @@ def test_conversations_stay_in_the_browser(page: Page, chat_url: str) -> None:
 
 def test_on_a_phone(phone: Page, chat_url: str, question: Files, keep: Keep) -> None:
     attach(phone, question["picture"], question["picture"])
-    phone.get_by_role("textbox").fill("And these?")
+    phone.get_by_role("textbox").fill("What is in the picture?")
     submit(phone)
     picture = parts(question)[0]
-    assert copied(phone) == over_http(chat_url, ("user", [picture, picture, {"type": "text", "text": "And these?"}]))
+    assert copied(phone) == over_http(
+        chat_url, ("user", [picture, picture, {"type": "text", "text": "What is in the picture?"}])
+    )
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     for name in ("New", "Delete", "Settings"):
         box = phone.get_by_role("button", name=name).first.bounding_box()
