@@ -235,8 +235,8 @@ def serve(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FROM", help="a model's folder or file, a delta or an adapter")],
-    target: Annotated[Path, typer.Argument(metavar="TO", help="folder to write")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="a model, a delta or an adapter; or hf://owner/name")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="folder to write, or hf://owner/name")],
     settings: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
     to: Annotated[str, typer.Option(help="layout to write; hf: a Hugging Face folder")] = "hf",
 ) -> None:
@@ -248,10 +248,9 @@ def convert(
     from caravan.recipe.load import load_section
 
     config = load_section(ConvertConfig, [*(settings or []), f"to={to}"])
-    from caravan.convert.run import convert as write
+    from caravan.convert.run import convert_named
 
-    artifact = write(source, target, config)
-    console.print(f"[green]✓[/] {artifact.path}", highlight=False)
+    console.print(f"[green]✓[/] {convert_named(source, target, config)}", highlight=False)
 
 
 Texts = Annotated[

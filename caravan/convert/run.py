@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from caravan.convert.card import write_card
 from caravan.convert.delta import apply_delta, make_delta
 from caravan.convert.folder import Model, open_folder, torch_dtype, write_folder
+from caravan.convert.hub import on_hub, pull, push, staging
 from caravan.convert.lora import ADAPTER_CONFIG, merge, open_adapter, unmerge
 from caravan.convert.megatron import is_megatron, read_megatron, write_megatron
 from caravan.convert.senses import (
@@ -53,6 +55,19 @@ def convert(source: Path, target: Path, config: ConvertConfig) -> Artifact:
     return artifact
 
 
+def convert_named(source: str, target: str, config: ConvertConfig) -> str:
+    """`convert` with folders of this machine or repositories of the hub (`hf://owner/name`); what was written, where.
+
+    Raises:
+        StoreError: the hub cannot be reached or refuses.
+    """
+    folder = pull(source) if on_hub(source) else Path(source)
+    if not on_hub(target):
+        return str(convert(folder, Path(target), config).path)
+    artifact = convert(folder, staging(target), config)
+    return push(artifact.path, target, private=config.private)
+
+
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
     """Names, sizes and times of the files that are read: their values would take as long as the conversion."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
@@ -76,14 +91,14 @@ def _to_hf(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
     if config.base is not None:
         return apply_delta(model, open_folder(config.base), out, new_rows=config.new_rows, **options)
     plain = to_plain(model) if is_fused(model) else model
-    write_folder(out, plain, **options)
+    _write_carded(plain, source, out, config)
     return {"tensors": len(plain.weights)}
 
 
 def _to_llava(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
     model = open_model(source, config)
     llava = to_llava(model)
-    write_folder(out, llava, dtype=config.dtype, shard_gb=config.shard_gb)
+    _write_carded(llava, source, out, config)
     write_llava_processor(model, out)
     return {"tensors": len(llava.weights)}
 
@@ -91,9 +106,16 @@ def _to_llava(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
 def _to_ultravox(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
     model = open_model(source, config)
     ultravox = to_ultravox(model)
-    write_folder(out, ultravox, dtype=config.dtype, shard_gb=config.shard_gb)
+    _write_carded(ultravox, source, out, config)
     write_ultravox_processor(model, out)
     return {"tensors": len(ultravox.weights)}
+
+
+def _write_carded(model: Model, source: Path, out: Path, config: ConvertConfig) -> None:
+    """A folder with a model card."""
+    write_folder(out, model, dtype=config.dtype, shard_gb=config.shard_gb)
+    name = out.name.removesuffix(".partial").rpartition("--")[2]
+    write_card(out, _cast(model, config.dtype), source, name, licence=config.license, licenses=config.licenses)
 
 
 def open_model(source: Path, config: ConvertConfig) -> Model:

@@ -35,6 +35,12 @@ class ConvertConfig(Section):
     )
     shard_gb: PositiveFloat = Field(5.0, description="most gigabytes in a file of a Hugging Face folder")
 
+    license: str | None = Field(None, description="of the model, as the hub abbreviates it, for its card")
+    licenses: dict[str, str] = Field(
+        {}, description="of data, by the name that a source of the recipe has, for the card"
+    )
+    private: bool = Field(True, description="whether a repository that is made on the hub is seen by its owner alone")
+
     @model_validator(mode="after")
     def _belongings(self) -> ConvertConfig:
         if self.to == "delta" and self.base is None:
