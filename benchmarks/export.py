@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -57,10 +59,10 @@ sys.exit(library.llama_model_quantize(sys.argv[2].encode(), sys.argv[3].encode()
 """
 
 
-def write_model(folder: Path, shape: dict[str, int]) -> Path:
+def write_model(folder: Path, shape: dict[str, int]) -> None:
     """A Llama in bfloat16, its weights random and repeated every `DRAWN`, a file for each layer, and a tokenizer."""
     if (folder / "config.json").is_file():
-        return folder
+        return
     import torch
     from safetensors.torch import save_file
     from transformers import LlamaConfig
@@ -98,7 +100,6 @@ def write_model(folder: Path, shape: dict[str, int]) -> Path:
         **shape, vocab_size=VOCABULARY, architectures=["LlamaForCausalLM"], max_position_embeddings=2048,
         tie_word_embeddings=False, dtype="bfloat16",
     ).save_pretrained(folder)  # fmt: skip
-    return folder
 
 
 def _write_tokenizer(folder: Path) -> None:
@@ -176,7 +177,10 @@ def main() -> None:
     shape = dict(SHAPES[options.shape])
     shape["num_hidden_layers"] = options.layers or shape["num_hidden_layers"]
     title = f"{options.shape} with {shape['num_hidden_layers']} layers"
-    model = write_model(options.folder / title.replace(" ", "-"), shape)
+    model = options.folder / title.replace(" ", "-")
+    # In a process of its own: what is started after it would count this one's memory as its own.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(write_model, model, shape).result()
     costs = [measure("start", [sys.executable, "-c", START])]
     notes = []
     whole = options.folder / "peer-f16.gguf"
