@@ -14,6 +14,7 @@ from caravan.convert.pickled import open_pickled
 from caravan.convert.weights import Lazy, Weights, index_of, safetensors_weights, write_weights
 from caravan.core.errors import ModelError
 from caravan.core.files import atomic_path, read_json, write_json
+from caravan.models import load as _load  # noqa: F401  (tells transformers of Caravan's own kind of model)
 from caravan.models.grow import CONFIG, GENERATION
 from caravan.models.tensors import INDEX, SINGLE
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,15 @@ def test_the_language_model_alone(folders: Path, tokenizer: Any, tmp_path: Path,
     with torch.no_grad():
         torch.testing.assert_close(theirs(ids).logits, ours.eval()(input_ids=ids).logits, rtol=1e-5, atol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == tokenizer.chat_template
+
+
+def test_the_command_knows_a_fused_model_by_itself(folders: Path, tokenizer: Any, tmp_path: Path) -> None:
+    eyes = {"vision": folders / "clip_vision", "vision_projector": {"name": "mlp"}}
+    fused(folders, tokenizer, tmp_path / "in", **eyes)
+    command = [sys.executable, "-m", "caravan", "convert", "in", "out", "--to", "llava"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/config.json").is_file()
 
 
 def test_another_form_is_refused(folders: Path, tokenizer: Any, tmp_path: Path) -> None:
