@@ -52,6 +52,10 @@ killer = threading.Thread(target=kill_half_way, args=(cluster, node, judged, sha
 killer.start()
 counts = run(good, context)
 killer.join()
+# The cluster knows a node as lost some seconds after its death.
+end = time.monotonic() + 60
+while len([node for node in ray.nodes() if node["Alive"]]) > 1 and time.monotonic() < end:
+    time.sleep(0.1)
 nodes.append(len([node for node in ray.nodes() if node["Alive"]]))
 fault = []
 try:

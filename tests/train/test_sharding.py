@@ -95,6 +95,7 @@ def test_what_cannot_be_divided_is_refused_before_a_run(monkeypatch):
     plain = PretrainConfig.model_validate({})
     assert PretrainConfig.model_validate({"processes": 2, "parallel": "fsdp2"}).basis() == plain.basis()
     assert PretrainConfig.model_validate({"steps": 7}).basis() != plain.basis()
+    monkeypatch.setattr(sharding.importlib.util, "find_spec", lambda name: object())
     assert sharding.zero3()["zero_optimization"]["stage"] == 3
     monkeypatch.setattr(sharding.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"caravan\[gpu\]"):
