@@ -48,8 +48,8 @@ def attach(page: Page, *files: Path) -> None:
 
 
 def copied(page: Page) -> str:
-    """The last answer, letter by letter but for white space around it."""
-    page.get_by_label("Copy message").last.click()
+    """The last answer, letter by letter but for white space around it; on a busy machine it may take minutes."""
+    page.get_by_label("Copy message").last.click(timeout=200_000)
     return str(page.evaluate("navigator.clipboard.readText()")).strip()
 
 
