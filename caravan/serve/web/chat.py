@@ -191,7 +191,10 @@ def _shelf(page: gr.Blocks, parts: Parts, new: gr.Button, delete: gr.Button) -> 
     def begin() -> tuple[Any, ...]:
         return [], "", [], None
 
-    def take(name: str | None, stored: Any) -> tuple[Any, ...]:
+    def take(name: str | None, present: str, stored: Any) -> tuple[Any, ...]:
+        # A list that is only passed with the tabulator reports a choice too: what is under way must outlive it.
+        if not name or name == present:
+            return gr.skip(), gr.skip(), gr.skip()
         talk = shelves.found(shelves.read(stored), name)
         return talk, name if talk else "", shown(talk)
 
@@ -204,5 +207,5 @@ def _shelf(page: gr.Blocks, parts: Parts, new: gr.Button, delete: gr.Button) -> 
     page.load(start, parts.shelf, parts.picker, **settings)
     for fresh in (new.click, parts.chatbot.clear):
         fresh(begin, None, [*said, parts.picker], **settings)
-    parts.picker.input(take, [parts.picker, parts.shelf], said, **settings)
+    parts.picker.input(take, [parts.picker, parts.name, parts.shelf], said, **settings)
     delete.click(drop, [parts.name, parts.shelf], [*said, parts.shelf, parts.picker], **settings)
