@@ -14,6 +14,7 @@ from caravan.core.files import read_json
 from caravan.curate import trusted
 from caravan.curate.ngrams import training
 from caravan.curate.ngrams.arpa import read_arpa, write_arpa
+from caravan.curate.ngrams.kenlm_binary import write_binary
 from caravan.curate.ngrams.model import NgramModel
 from caravan.curate.ngrams.training import train_models
 from caravan.curate.perplexity import PerplexityStep
@@ -58,6 +59,11 @@ def test_the_arpa_file_and_the_tables_are_one_model(models: Artifact) -> None:
     again = NgramModel.build(*read_arpa(models.path / "de" / "model.arpa.gz"))
     found = NgramModel.load(models.path / "de").score(pa.array(GERMAN[:3]))
     np.testing.assert_array_equal(again.score(pa.array(GERMAN[:3])).total, found.total)
+
+
+def test_kenlms_binary_file_is_that_of_the_arpa_file(models: Artifact, tmp_path: Path) -> None:
+    write_binary(tmp_path / "model.bin", *read_arpa(models.path / "de" / "model.arpa.gz"))
+    assert (models.path / "de" / "model.bin").read_bytes() == (tmp_path / "model.bin").read_bytes()
 
 
 def test_held_out_text_is_not_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

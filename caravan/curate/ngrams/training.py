@@ -1,4 +1,4 @@
-"""From trusted text to a folder of n-gram models: a model a language, its ARPA file, scores of held-out text."""
+"""From trusted text to a folder of n-gram models: one a language, its ARPA and binary files, scores of other text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from caravan.core.errors import DataError
 from caravan.core.files import write_table
 from caravan.curate.ngrams.arpa import read_arpa, write_arpa
 from caravan.curate.ngrams.counts import NgramCounter
+from caravan.curate.ngrams.kenlm_binary import write_binary
 from caravan.curate.ngrams.kneser_ney import Level, estimate
 from caravan.curate.ngrams.model import NgramModel
 from caravan.curate.ngrams.vocabulary import UnitCounter, cut
@@ -82,6 +83,7 @@ def _train_language(texts: Path, ready: Path | None, config: NgramTraining, out:
     """Train one model, or read the one that is ready, and write it; returns what the manifest says of it."""
     names, levels = read_arpa(ready) if ready else train(texts / LEARNT, config)
     write_arpa(out / "model.arpa.gz", names, levels)
+    write_binary(out / "model.bin", names, levels)
     model = NgramModel.build(names, levels)
     model.save(out)
     scores = model.score(pq.read_table(texts / HELD_OUT)["text"].combine_chunks(), config.window)
