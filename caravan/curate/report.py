@@ -11,8 +11,10 @@ import duckdb
 
 from caravan.curate.corpus import SAMPLE, create_tables, rows_of
 from caravan.curate.distributions import binned, spread
+from caravan.curate.duplicates import connect, room
 from caravan.curate.evaluation_sets import FOLDER, read_sets
 from caravan.curate.rows import Broken
+from caravan.recipe.curate import CurateConfig
 
 SAMPLES = 3
 REMOVED_PARTS = "removed"
@@ -31,17 +33,26 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def summarise(
-    out: Path, steps: Sequence[str], languages: Sequence[str], broken_rows: Mapping[str, int], broken: Sequence[Broken]
+    out: Path,
+    config: CurateConfig,
+    steps: Sequence[str],
+    languages: Sequence[str],
+    broken_rows: Mapping[str, int],
+    broken: Sequence[Broken],
 ) -> dict[str, Any]:
-    """The report of a finished corpus.
+    """The report of a finished corpus, made within the memory of the duplicates step.
 
     Args:
         out: folder with `kept`, `rejected`, `pairs` and `rejected_pairs`.
         steps: the steps of documents in their order.
         languages: of the run.
         broken_rows: number of rows that could not be read, by file; `broken`: the first of them, and broken files.
+
+    Raises:
+        DiskFullError: neither memory nor disk has room.
     """
-    with duckdb.connect() as connection:
+    memory, spill = config.duplicates.memory, out / "work" / "spill"
+    with room(memory, spill), connect(memory, config.processes(), spill) as connection:
         create_tables(connection, out)
         documents, pairs = (rows_of(connection.execute(_counted(table))) for table in ("documents", "pairs"))
         samples = {table: rows_of(connection.execute(_sampled(table))) for table in ("documents", "pairs")}
@@ -53,6 +64,7 @@ def summarise(
         found = {row["language"] for row in documents}
         notes = [f"no text in {language}" for language in languages if documents and language not in found]
         notes += [note for step in LEARNED if step in steps for note in _without_model(connection, step)]
+        removed = _removed(connection, out)
     pair_steps = [step for step in PAIR_STEPS if step in ("pair", *steps)]
     return {
         "notes": notes,
@@ -67,7 +79,7 @@ def summarise(
         "pairs": _view(pairs, pair_steps) | {"languages": _languages(pairs, pair_steps), "samples": samples["pairs"]},
         "repaired": repaired,
         "masked": masked,
-        "removed": _removed(out),
+        "removed": removed,
         "evaluation_sets": read_sets(out / "work" / FOLDER),
         "samples": samples["documents"],
         "broken": {
@@ -142,7 +154,7 @@ def _without_model(connection: duckdb.DuckDBPyConnection, step: str) -> list[str
     return [f"no {model} for {language}: {count:,} documents passed without" for language, count in found]
 
 
-def _removed(out: Path) -> list[dict[str, Any]]:
+def _removed(connection: duckdb.DuckDBPyConnection, out: Path) -> list[dict[str, Any]]:
     """Lines and paragraphs that were taken out of documents which stay: how many, of how many documents."""
     if not (out / REMOVED_PARTS).is_dir():
         return []
@@ -151,8 +163,7 @@ def _removed(out: Path) -> list[dict[str, Any]]:
         SELECT reason, count(*) AS parts, count(DISTINCT id) AS documents, sum(strlen(text))::BIGINT AS bytes
         FROM read_parquet({files}) GROUP BY reason ORDER BY parts DESC, reason
     """
-    with duckdb.connect() as connection:
-        return rows_of(connection.execute(query))
+    return rows_of(connection.execute(query))
 
 
 def _sum(rows: Rows) -> dict[str, int]:

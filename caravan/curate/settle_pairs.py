@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caravan.core.files import atomic_path, write_json
-from caravan.curate.duplicates import DUPLICATES, EXACT, connect
+from caravan.curate.duplicates import DUPLICATES, EXACT, connect, room
 from caravan.curate.pairs import PairStep
 from caravan.curate.settle import ROW_GROUP
 from caravan.curate.shards import PAIR_SCHEMA
@@ -80,8 +80,8 @@ def settle_pairs(shards: list[Path], config: CurateConfig, out: Path) -> None:
     rejected = out / "rejected_pairs" / "00000.parquet"
     if not shards or rejected.is_file():
         return
-    limits = config.pairs
-    with connect(config.duplicates.memory, config.processes(), out / "work" / "spill") as connection:
+    limits, memory, spill = config.pairs, config.duplicates.memory, out / "work" / "spill"
+    with room(memory, spill), connect(memory, config.processes(), spill) as connection:
         connection.read_parquet([str(path) for path in shards]).create_view("judged")
         connection.execute(PAIRS)
         ratios = usual_ratios(connection, limits)

@@ -181,7 +181,7 @@ def _write_report(judged: list[Path], config: CurateConfig, ctx: StageContext) -
 
     out = ctx.out
     broken_rows, broken = read_damage(judged)
-    summary = summarise(out, [*step_names(config), DUPLICATES], ctx.languages, broken_rows, broken)
+    summary = summarise(out, config, [*step_names(config), DUPLICATES], ctx.languages, broken_rows, broken)
     write_json(out / "broken.json", [entry._asdict() for entry in broken])
     write_text(out / "report.html", page(summary, ctx.languages, broken))
     documents, pairs = summary["documents"], summary["pairs"]

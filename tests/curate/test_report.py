@@ -12,15 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caravan.core.errors import DiskFullError
 from caravan.core.files import read_json
 from caravan.curate.distributions import STEPS_AN_OCTAVE, spread
 from caravan.curate.report import stage_table, summarise, survivors
 from caravan.curate.report_page import page
 from caravan.curate.rows import Broken
 from caravan.curate.stage import run
+from caravan.recipe.curate import CurateConfig
 from tests.curate.conftest import configuration, context, sentences, write_jsonl, write_parquet
 from tests.pages.page import Page
 
+CONFIG = CurateConfig()
 STEPS = ["language", "rules", "perplexity", "duplicates"]
 GERMAN = "Die Karawane trägt Briefe von Stadt zu Stadt, und niemand weiß, wie lang der Weg zum Meer ist."
 
@@ -132,7 +135,7 @@ def test_the_page_holds_everything_itself(corpus: Path) -> None:
 
 def test_the_same_corpus_gives_the_same_page(corpus: Path) -> None:
     names = [entry["step"] for entry in read_json(corpus / "report.json")["documents"]["stages"]][1:]
-    again = summarise(corpus, names, ["en", "de", "zh", "th"], {"a": 1}, [])
+    again = summarise(corpus, CONFIG, names, ["en", "de", "zh", "th"], {"a": 1}, [])
     first, second = (page(again, ["en", "de"], []) for _ in range(2))
     assert first == second
     assert again["documents"] == read_json(corpus / "report.json")["documents"]
@@ -151,8 +154,18 @@ def test_samples_are_the_same_in_the_same_order(tmp_path: Path) -> None:
             f"SELECT reason, id FROM ({ranked}) WHERE rank <= 3 ORDER BY reason, rank"
         ).fetchall()
     for _ in range(6):
-        samples = summarise(tmp_path, ["rules"], ["en"], {}, [])["samples"]
+        samples = summarise(tmp_path, CONFIG, ["rules"], ["en"], {}, [])["samples"]
         assert [(sample["reason"], sample["id"]) for sample in samples] == least
+
+
+def test_the_report_keeps_to_the_memory_of_the_recipe(tmp_path: Path) -> None:
+    texts = [f"{number} " * 500 for number in range(2000)]
+    write_parquet(tmp_path / "kept" / "en" / "0.parquet", id=texts, text=texts, language=["en"] * len(texts))
+    config = CurateConfig.model_validate({"workers": 1, "duplicates": {"memory": "1MB"}})
+    with pytest.raises(DiskFullError, match="beyond 1MB of memory"):
+        summarise(tmp_path, config, STEPS, ["en"], {}, [])
+    config = CurateConfig.model_validate({"workers": 1, "duplicates": {"memory": "64MB"}})
+    assert summarise(tmp_path, config, STEPS, ["en"], {}, [])["documents"]["kept"] == 2000
 
 
 def test_perplexity_before_and_after_is_shown_where_it_was_measured(tmp_path: Path) -> None:
@@ -160,7 +173,7 @@ def test_perplexity_before_and_after_is_shown_where_it_was_measured(tmp_path: Pa
     write_parquet(tmp_path / "kept" / "en" / "0.parquet", **kept)
     gone = {"step": ["perplexity"], "reason": ["high perplexity"], "value": [3200.0], "perplexity": [3200.0]}
     write_parquet(tmp_path / "rejected" / "0.parquet", id=["c"], text=["x"], language=["en"], **gone)
-    report = summarise(tmp_path, STEPS, ["en"], {}, [])
+    report = summarise(tmp_path, CONFIG, STEPS, ["en"], {}, [])
     assert report["perplexity"]["en"]["read"] == {"documents": 2, "5 %": 98.7, "50 %": 98.7, "95 %": 3158.4}
     assert report["perplexity"]["en"]["kept"]["95 %"] == 98.7
     text = page(report, ["en"], [])
@@ -170,7 +183,7 @@ def test_perplexity_before_and_after_is_shown_where_it_was_measured(tmp_path: Pa
 
 
 def test_an_empty_corpus_and_a_broken_file_alone_have_a_page(tmp_path: Path) -> None:
-    report = summarise(tmp_path, STEPS, ["en"], {}, [])
+    report = summarise(tmp_path, CONFIG, STEPS, ["en"], {}, [])
     assert report["documents"]["read"] == report["pairs"]["read"] == 0
     text = page(report, ["en"], [Broken("bad.jsonl", None, "binary data")])
     assert Page(text).loads_nothing

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from caravan.core.errors import DiskFullError
 from caravan.core.files import read_json
 from caravan.curate.settle_pairs import RATIOS, settle_pairs
 from caravan.curate.shards import PAIR_SCHEMA
@@ -22,7 +23,7 @@ Sides = tuple[str, str]
 
 
 def settled(
-    folder: Path, *groups: tuple[str, list[Sides]], **limits: Any
+    folder: Path, *groups: tuple[str, list[Sides]], memory: str = "100MB", **limits: Any
 ) -> dict[str, tuple[str | None, float | None]]:
     """Reason and figure of each pair, by its id; every group of a pair of languages is a shard."""
     number = itertools.count()
@@ -36,7 +37,7 @@ def settled(
         ]  # fmt: skip
         shards.append(folder / f"{index}.parquet")
         pq.write_table(pa.Table.from_pylist(listed, SCHEMA), shards[-1])
-    settle_pairs(shards, CurateConfig.model_validate({"pairs": limits, "duplicates": {"memory": "100MB"}}), folder)
+    settle_pairs(shards, CurateConfig.model_validate({"pairs": limits, "duplicates": {"memory": memory}}), folder)
     gone = {row["id"]: (row["reason"], row["value"]) for row in rows(folder, "rejected_pairs")}
     return {**{row["id"]: (None, None) for row in rows(folder, "pairs")}, **gone}
 
@@ -68,6 +69,12 @@ def test_of_few_pairs_the_scripts_say_what_is_usual_and_the_recipe_above_all(tmp
     assert reasons["en-zh"] == ("lengths differ", pytest.approx(2.5 / 0.26))
     assert reasons["de-en"] == (None, None)
     assert reasons["en-fr"] == ("lengths differ", pytest.approx(5.0))
+
+
+def test_no_room_for_the_pairs_is_a_full_disk_by_name(tmp_path: Path) -> None:
+    pairs = [(text(200, i), text(200, i + 1)) for i in range(4000)]
+    with pytest.raises(DiskFullError, match="beyond 1MB of memory"):
+        settled(tmp_path, ("de-en", pairs), memory="1MB")
 
 
 def test_short_sides_may_be_of_any_length(tmp_path: Path) -> None:
