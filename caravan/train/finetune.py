@@ -121,7 +121,8 @@ def _train(stage: str, config: FinetuneConfig, ctx: StageContext, load: Any) -> 
     tuned = adapted(model, method, base=model.name_or_path)
     task = task_of(tuned, stage, config, config.length)
     together = partial(without_positions if alone else collate, pad=pad)
-    counts = fit(tuned, rows, together, config, task, ctx.out, ctx.seed)
+    with plain_attention(model, config.rates):
+        counts = fit(tuned, rows, together, config, task, ctx.out, ctx.seed)
     plain = save_trained(tuned, method, tokenizer, ctx.out)
     return {**counts, **prepared.counts, "dialogues seen": len(seen), "parameters": plain.num_parameters()}
 
@@ -147,7 +148,7 @@ def _senses(
     """
     autocast = pick_precision(config.precision) == "bf16"
     senses = []
-    with plain_attention(model):
+    with plain_attention(model, config.rates):
         for encoder in encoders_of(model, MediaSpec(**media_spec(model.config)), prepared):
             uses = np.concatenate([encoder.store.of(int(dialogue)) for dialogue in seen])
             if told:

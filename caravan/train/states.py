@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ LOG = get_logger(__name__)
 BATCH = 4
 QUERIES = 250
 POSITIONS = 1500  # of Whisper in a window of 30 s
+ENCODERS: tuple[PartName, ...] = ("speech_encoder", "vision_encoder")
 UNMASKED = (WhisperEncoder, CLIPVisionModel, SiglipVisionModel)  # each state attends to every other
 Made = TypeVar("Made")
 Vary = Callable[[NDArray[np.floating], np.random.Generator], NDArray[np.floating]]
@@ -50,7 +51,7 @@ class Encoder:
         windows: how many inputs each medium gives.
         features: the inputs of one medium, [windows, ...].
         encode: inputs to states [windows, positions, width].
-        identity: of what its states depend on, so that others' are not taken for its own.
+        identity: tells what its states depend on, so that others' are not taken for its own.
         moves: whether a later sound gives the same states later.
         channels: how many columns of a state are its channels; None: all. A projector's means have others behind them.
     """
@@ -60,7 +61,7 @@ class Encoder:
     windows: NDArray[np.int64]
     features: Callable[[int], NDArray[np.floating]]
     encode: Callable[[torch.Tensor], torch.Tensor]
-    identity: str = ""
+    identity: Callable[[], str] = str
     channels: int | None = None
     moves: bool = True
 
@@ -76,12 +77,13 @@ def encoders_of(model: Any, spec: MediaSpec, prepared: Prepared) -> list[Encoder
     audio, image = prepared.audio, prepared.image
     if spec.hears and len(audio.sizes):
         windows, encode = audio.sizes // spec.audio_tokens_per_window, model.model.encode_speech
-        identity, channels = _identity(model.model, "speech", spec), model.config.speech_config.hidden_size
+        identity, channels = partial(_identity, model.model, "speech", spec), model.config.speech_config.hidden_size
         clip, moves = partial(_clip, audio, spec), not reads_decoder(model.config)
         found.append(Encoder("speech", audio, windows, clip, encode, identity, channels, moves))
     if spec.sees and len(image.sizes):
         see, encode = partial(_picture, image, spec), model.model.encode_image
-        found.append(Encoder("vision", image, image.sizes, see, encode, _identity(model.model, "vision", spec)))
+        identity = partial(_identity, model.model, "vision", spec)
+        found.append(Encoder("vision", image, image.sizes, see, encode, identity))
     return found
 
 
@@ -108,18 +110,24 @@ def blockwise(
     """Attention of [B, H, T, d] without a mask, plainly, some queries at a time: their scores fit in a core's cache."""
     assert mask is None
     keys = (key * scaling).transpose(-1, -2)
-    parts = [torch.softmax(some @ keys, -1) @ value for some in query.split(QUERIES, dim=2)]
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+    some = zip(query.split(BATCH), keys.split(BATCH), value.split(BATCH), strict=True)
+    parts = [
+        torch.cat([torch.softmax(q @ k, -1) @ v for q in whole.split(QUERIES, dim=2)], dim=2) for whole, k, v in some
+    ]
+    return torch.cat(parts).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register("blockwise", blockwise)
 
 
 @contextlib.contextmanager
-def plain_attention(model: Any) -> Iterator[None]:
-    """Encoders without the fused attention kernel, which costs half as much again on a CPU if nothing is learnt."""
-    named = () if torch.cuda.is_available() else ("speech_encoder", "vision_encoder")
-    parts = [getattr(model.model, name, None) for name in named]
+def plain_attention(model: Any, rates: Mapping[PartName, float]) -> Iterator[None]:
+    """Frozen encoders without the fused attention kernel, which costs half as much again on a CPU if nothing is learnt.
+
+    `rates` are those of the recipe: an encoder with one trains, and keeps its kernel.
+    """
+    frozen = () if torch.cuda.is_available() else [part for part in ENCODERS if not rates.get(part)]
+    parts = [getattr(model.model, name, None) for name in frozen]
     before = [(part, part.config._attn_implementation) for part in parts if isinstance(part, UNMASKED)]
     for part, _ in before:
         part.set_attn_implementation("blockwise")
@@ -136,20 +144,21 @@ def sense_of(encoder: Encoder, uses: NDArray[np.int64], folder: Path, config: Fi
     Its states are kept in `folder` if some medium comes more than once and they fit into the budget of disk; otherwise,
     and if it trains, it runs in every forward pass. States that were kept before, by any stage, are not computed again.
     """
-    shape = _run(encoder, encoder.features(0)[:1], autocast).shape[1:]
+    argument = "input_features" if encoder.name == "speech" else "pixel_values"
+    in_every_step = Sense(argument, encoder.store, encoder.features)
     media = np.unique(uses)
+    if len(uses) == len(media) or config.rates.get(encoder.part):  # of one that trains, states change
+        return in_every_step
+    shape = _run(encoder, encoder.features(0)[:1], autocast).shape[1:]
     size = int(encoder.windows[media].sum()) * int(np.prod(shape)) * KEPT.itemsize
-    again = len(uses) > len(media) and not config.rates.get(encoder.part)  # of one that trains, states change
-    if again and size > config.states_gb * 1e9:
+    if size > config.states_gb * 1e9:
         LOG.warning(
             "the %s encoder runs in every step, which is slow: its states take %.1f GB, and states_gb allows %.1f",
             encoder.name, size / 1e9, config.states_gb,
         )  # fmt: skip
-    elif again:
-        read = _keep(encoder, media, KeptStates(folder / f"{encoder.name}-{encoder.identity}", shape), autocast)
-        return Sense(f"{encoder.name}_states", encoder.store, read, _vary(encoder, shape[0], config))
-    argument = "input_features" if encoder.name == "speech" else "pixel_values"
-    return Sense(argument, encoder.store, encoder.features)
+        return in_every_step
+    read = _keep(encoder, media, KeptStates(folder / f"{encoder.name}-{encoder.identity()}", shape), autocast)
+    return Sense(f"{encoder.name}_states", encoder.store, read, _vary(encoder, shape[0], config))
 
 
 def _vary(encoder: Encoder, positions: int, config: FinetuneConfig) -> Vary:

@@ -76,6 +76,22 @@ def test_kept_states_train_the_same_as_running_the_encoders(aligned, context, di
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+def test_frozen_encoders_run_in_a_single_pass_without_the_fused_kernel(
+    aligned, context, dialogues_artifact, monkeypatch
+):
+    ran, kernels = finetune.fit, {}
+
+    def noted(model, *rest):
+        parts = {sense: getattr(model.model, f"{sense}_encoder") for sense in ("speech", "vision")}
+        kernels.update({sense: part.config._attn_implementation for sense, part in parts.items()})
+        return ran(model, *rest)
+
+    monkeypatch.setattr(finetune, "fit", noted)
+    ctx = context("once", model=aligned, dialogues=dialogues_artifact)
+    finetune.run_sft(SftConfig(**COMMON, epochs=1, rates={"vision_encoder": 1e-5}), ctx)
+    assert kernels == {"speech": "blockwise", "vision": "sdpa"}
+
+
 def test_a_text_model_learns_from_text_and_drops_media(context, model_artifact, dialogues_artifact):
     ctx = context("text", model=model_artifact, dialogues=dialogues_artifact)
     counts = finetune.run_sft(SftConfig(**COMMON, steps=2), ctx)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import torch
 
-from caravan.train.states import _side_by_side, blockwise, muted, shifted
+from caravan.train.states import BATCH, _side_by_side, blockwise, muted, shifted
 
 STATES_WPd = np.arange(1 * 40 * 2, dtype=np.float16).reshape(1, 40, 2)
 
@@ -47,7 +47,7 @@ def test_muted_channels_are_silent_throughout_and_the_mean_stays() -> None:
 
 def test_attention_in_blocks_is_attention() -> None:
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, 3, 601, 8)
+    query, key, value = torch.randn(3, BATCH + 1, 3, 601, 8)
     whole = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=0.3).transpose(1, 2)
     torch.testing.assert_close(blockwise(None, query, key, value, None, scaling=0.3)[0], whole)
 
