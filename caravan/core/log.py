@@ -20,3 +20,5 @@ def setup_logging(verbose: bool = False) -> None:
     handler = RichHandler(console=console, show_path=False, rich_tracebacks=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     logging.getLogger("caravan").setLevel(logging.DEBUG if verbose else logging.INFO)
+    # On a CPU it asks everybody, on import, for a package that only its 4-bit layers would use.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
