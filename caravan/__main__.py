@@ -216,6 +216,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="address to listen on; default: loopback only")] = None,
     port: Annotated[int | None, typer.Option(help="port; 0 takes a free one")] = None,
     mmproj: Annotated[Path | None, typer.Option(help="projector file, where MODEL is a .gguf file")] = None,
+    adapter: Annotated[str | None, typer.Option(help="a LoRA adapter of MODEL: a .gguf file, or its folder")] = None,
     compare: Annotated[str | None, typer.Option(help="a second model, compared with the first in the web chat")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="written with the URL once the server answers")] = None,
 ) -> None:
@@ -227,7 +228,7 @@ def serve(
     from caravan.recipe.serve import ServeConfig
     from caravan.serve.stage import run_server
 
-    options = {"host": host, "port": port, "compare": compare}
+    options = {"host": host, "port": port, "adapter": adapter, "compare": compare}
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
     config = load_section(ServeConfig, [*(settings or []), *given])
     run_server(model, config, mmproj=mmproj, ready_file=ready_file)

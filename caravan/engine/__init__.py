@@ -1,6 +1,6 @@
 """llama.cpp as the engine on CPUs: in this process (`Engine`), or as one of its own (`python -m caravan.engine`)."""
 
-from caravan.engine.process import Engine, gguf_files
+from caravan.engine.process import ADAPTER, Engine, gguf_files
 from caravan.engine.protocol import (
     Completion,
     EngineRequestError,
@@ -11,6 +11,7 @@ from caravan.engine.protocol import (
 )
 
 __all__ = [
+    "ADAPTER",
     "Completion",
     "Engine",
     "EngineRequestError",

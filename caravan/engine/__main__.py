@@ -29,6 +29,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m caravan.engine", description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--mmproj", type=Path)
+    parser.add_argument("--adapter", type=Path)
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parallel", type=int, default=1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 GGUF_MAGIC = b"GGUF"
 BATCH = 2048  # tokens: the longest text that can be embedded
+ADAPTER = "adapter.gguf"  # what an exported LoRA adapter is called in its folder
 
 
 def gguf_files(folder: Path, quantisation: str) -> tuple[Path, Path]:
@@ -92,6 +93,10 @@ def _parameters(
     return parameters
 
 
+def _named(**files: Path | None) -> list[str]:
+    return [f"{name} {file}" for name, file in files.items() if file is not None]
+
+
 class Engine:
     """A GGUF model, with its encoders if `mmproj` is given, ready to answer.
 
@@ -139,9 +144,9 @@ class Engine:
             raise ServeError(
                 "llama.cpp cannot load the model",
                 where=str(model),
-                expected="a GGUF model" + (f" and its mmproj {mmproj}" if mmproj else ""),
+                expected=" and its ".join(["a GGUF model", *_named(mmproj=mmproj, adapter=adapter)]),
                 got=f"{error} (llama.cpp's own words are on standard error)",
-                fix="export the model again; give the mmproj that was exported with it",
+                fix="export the model again; give the mmproj that was exported with it, and an adapter of this model",
             ) from error
         self.address: str = self._server.listening_address
         # Kept connections were seen to drop now and then; why is not proven, a new one each time is safe.

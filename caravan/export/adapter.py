@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, Keys
 
 from caravan.core.errors import ExportError
 from caravan.core.files import read_json, write_json
-from caravan.engine import gguf_files
+from caravan.engine import ADAPTER, gguf_files
 from caravan.export.convert import (
     FACTS,
     Source,
@@ -30,7 +30,7 @@ from caravan.export.parity import check_exact, compare
 from caravan.export.weights import Weights
 from caravan.recipe.export import ExportConfig
 
-SETTINGS, WEIGHTS, FILE = "adapter_config.json", "adapter_model.safetensors", "adapter.gguf"
+SETTINGS, WEIGHTS, FILE = "adapter_config.json", "adapter_model.safetensors", ADAPTER
 _NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 # What peft adds besides B A.
 _MORE = ("use_dora", "lora_bias", "fan_in_fan_out", "modules_to_save", "trainable_token_indices", "layer_replication")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from caravan.recipe.base import Section
 from caravan.recipe.export import FileType
@@ -34,6 +34,9 @@ class ServeConfig(Section):
     """An OpenAI-compatible endpoint and a web chat over the exported model."""
 
     quantisation: FileType = Field("q4_k_m", description="which of the exported files to serve")
+    adapter: str | None = Field(
+        None, description="a LoRA adapter's .gguf file, or the folder that holds it, added to the model as it is served"
+    )
     upstream: str | None = Field(
         None,
         pattern=r"^https?://",
@@ -83,3 +86,11 @@ class ServeConfig(Section):
     log_content: bool = Field(False, description="write what is asked and answered to the log, media left out")
     limits: LimitsConfig = Field(LimitsConfig(), description="what one request may carry")
     timeouts: TimeoutsConfig = Field(TimeoutsConfig(), description="how long each part of a request may take")
+
+    @model_validator(mode="after")
+    def _adapter_is_of_this_machine(self) -> ServeConfig:
+        if self.adapter is not None and self.upstream is not None:
+            raise ValueError(
+                "an adapter is added by the engine of this machine: load it in the server that `upstream` names"
+            )
+        return self

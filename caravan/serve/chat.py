@@ -58,9 +58,9 @@ def chat(
         MediaError: a clip or a picture cannot be decoded.
     """
     config = config or ServeConfig()
-    files = find_model(model, config.quantisation, mmproj)
+    files = find_model(model, config.quantisation, mmproj, config.adapter)
     threads = config.threads or os.cpu_count() or 1
-    with Engine(files.gguf, files.mmproj, context=config.context, threads=threads) as engine:
+    with Engine(files.gguf, files.mmproj, context=config.context, threads=threads, adapter=files.adapter) as engine:
         talk = TerminalChat(engine, Renderer(load_tokenizer(files.tokenizer), engine.senses, config.limits), config)
         media: list[Part] = [
             *(AudioPart(_media(path)) for path in audios),

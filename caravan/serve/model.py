@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caravan.core.artifact import MANIFEST, Artifact
 from caravan.core.errors import ServeError
+from caravan.engine import ADAPTER
 
 EXPORT = "export"
 PROJECTOR = "mmproj-f16.gguf"
@@ -15,33 +16,48 @@ TOKENIZER = "tokenizer.json"
 
 @dataclass(frozen=True)
 class ServedModel:
-    """The files of a model: `tokenizer` is the folder of its tokenizer and chat template."""
+    """The files of a model: `tokenizer` is the folder of its tokenizer and chat template, `adapter` a LoRA's GGUF."""
 
     name: str
     gguf: Path
     mmproj: Path | None
     tokenizer: Path
+    adapter: Path | None = None
 
     def engine_arguments(self, context: int, parallel: int, threads: int, cache_mib: int = 0) -> list[str]:
         """What `python -m caravan.engine` is to be told."""
         numbers = {"context": context, "parallel": parallel, "threads": threads, "cache-mib": cache_mib}
-        senses = ["--mmproj", str(self.mmproj)] if self.mmproj else []
-        return [str(self.gguf), *senses, *(word for name, n in numbers.items() for word in (f"--{name}", str(n)))]
+        files = {name: file for name, file in (("mmproj", self.mmproj), ("adapter", self.adapter)) if file}
+        return [
+            str(self.gguf),
+            *(word for name, value in (files | numbers).items() for word in (f"--{name}", str(value))),
+        ]
 
 
-def find_model(path: Path, quantisation: str, mmproj: Path | None = None) -> ServedModel:
+def find_model(path: Path, quantisation: str, mmproj: Path | None = None, adapter: str | None = None) -> ServedModel:
     """Find the files of a model.
 
     Args:
         path: an exported folder, a run folder that holds one, or a .gguf file with its tokenizer beside it.
         quantisation: which of an exported folder's files.
         mmproj: the encoders of a .gguf file, if it has any.
+        adapter: an exported LoRA adapter of the model, or the folder that holds it.
 
     Raises:
         ServeError: a file is missing.
         ArtifactError: the folder is not a finished export.
     """
-    path = Path(path)
+    model = _find_files(Path(path), quantisation, mmproj)
+    return model if adapter is None else replace(model, adapter=_find_adapter(Path(adapter)))
+
+
+def _find_adapter(path: Path) -> Path:
+    file = path / ADAPTER if path.is_dir() else path
+    _require(file, f"export the adapter first: caravan export {path} -o FOLDER")
+    return file
+
+
+def _find_files(path: Path, quantisation: str, mmproj: Path | None) -> ServedModel:
     if path.suffix == ".gguf":
         _require(path, "give the path of a .gguf file")
         if mmproj is not None:

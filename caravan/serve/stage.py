@@ -52,7 +52,7 @@ def run_server(
         ArtifactError: the folder is not a finished export.
         MissingDependencyError: the extra `serve` is not installed.
     """
-    models = [str(model) if config.upstream else find_model(model, config.quantisation, mmproj)]
+    models = [str(model) if config.upstream else find_model(model, config.quantisation, mmproj, config.adapter)]
     if config.compare is not None:
         models.append(config.compare if config.upstream else find_model(Path(config.compare), config.quantisation))
     config = config.model_copy(update={"api_key": key_of(config)})
