@@ -102,9 +102,11 @@ class Loop(Trainer):
 
     def __init__(self, *, task: Task, optim: OptimConfig, **rest: Any) -> None:
         self.task, self.optim = task, optim
+        divided = engine(optim) == "fsdp2"
+        if divided:
+            shard(rest["model"])  # before the Trainer puts all that there is of it on this process's device
         super().__init__(**rest)
-        if engine(optim) == "fsdp2":
-            shard(self.model)
+        if divided:
             # So the Trainer calls a model that nothing else may wrap or divide.
             self.is_distributed_loading_by_transformers = True
 

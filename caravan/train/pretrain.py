@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ from caravan.train.learner import keeps_documents_apart, task_of
 from caravan.train.loop import Collate, Task, fit, freeze_the_rest, last_weights, pick_precision
 from caravan.train.methods import adapted, quantised, save_trained
 from caravan.train.positions import FACTS, long_texts, loss_by_position, write_report
-from caravan.train.processes import is_main, main_first, together
-from caravan.train.sharding import SHARDED, engine
-from caravan.train.text_rows import TextRows, open_sources, plan_text
+from caravan.train.processes import as_first, is_main, main_first, together
+from caravan.train.sharding import SHARDED, engine, hollow, on_no_device
+from caravan.train.text_rows import Source, TextRows, open_sources, plan_text
 
 PACKED = "packed"
 
@@ -102,6 +102,10 @@ def opened(name: str, config: PretrainConfig, ctx: StageContext, tokenizer: PreT
     if config.positions.scaling:
         options["config"] = AutoConfig.from_pretrained(name)
         stretch(options["config"], config.positions.scaling, config.positions.factor)
+    if hollow(config):
+        return AutoModelForCausalLM.from_config(
+            options.get("config") or AutoConfig.from_pretrained(name), dtype=torch.float32
+        )
     model: PreTrainedModel = load_whole(AutoModelForCausalLM.from_pretrained, name, **options)
     check_tokenizer(model, tokenizer, where=name)
     return model
@@ -125,27 +129,44 @@ class Ready:
     curves: dict[str, list[float]]
 
 
-def ready(config: PretrainConfig, ctx: StageContext) -> Ready:
-    """Load or make the model, and plan the run."""
+@dataclass(frozen=True)
+class Loaded:
+    """The model without what its method puts on it, ids of its new rows, what it reads, and its losses by position."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    sources: list[Source]
+    new: list[int]
+    curves: dict[str, list[float]]
+
+
+def loaded(config: PretrainConfig, ctx: StageContext) -> Loaded:
+    """Load or make the model."""
     folder: Path = ctx.need("tokenizer").path
     tokenizer = load_tokenizer(folder)
     sources = open_sources(folder / PACKED, tokenizer, ctx.seed)
     torch.manual_seed(ctx.seed)
-    new: list[int] = []
-    curves: dict[str, list[float]] = {}
-    if config.from_ is None:
-        model: PreTrainedModel = new_llama(config.model, tokenizer)
-    else:
+    with on_no_device(hollow(config)):
+        if config.from_ is None:
+            return Loaded(new_llama(config.model, tokenizer), tokenizer, sources, [], {})
         name, new = source_of(config, ctx, tokenizer)
         model = opened(name, config, ctx, tokenizer)
-        if config.positions != PositionsConfig():
-            curves = _curves_before(name, model, long_texts(sources, config.length), ctx.out / WORK)
-    pad = tokenizer.pad_token_id or 0
-    alone = not keeps_documents_apart(model)
-    rows = plan_text(sources, config, ctx.seed, int(pad), alone=alone)
-    tuned = adapted(model, config.method, new, base=config.from_)
-    task = task_of(tuned, "pretrain", config, config.length)
-    return Ready(tuned, tokenizer, rows, without_positions if alone else collate, task, new, curves)
+    curves: dict[str, list[float]] = {}
+    if config.positions != PositionsConfig():
+        curves = _curves_before(name, model, long_texts(sources, config.length), ctx.out / WORK)
+    return Loaded(model, tokenizer, sources, new, curves)
+
+
+def ready(config: PretrainConfig, ctx: StageContext) -> Ready:
+    """Load or make the model, and plan the run; every process takes part."""
+    with main_first():
+        start = loaded(config, ctx)
+    alone = as_first(lambda: not keeps_documents_apart(start.model))
+    rows = plan_text(start.sources, config, ctx.seed, int(start.tokenizer.pad_token_id or 0), alone=alone)
+    model = adapted(start.model, config.method, start.new, base=config.from_)
+    task = task_of(model, "pretrain", config, config.length)
+    how = without_positions if alone else collate
+    return Ready(model, start.tokenizer, rows, how, task, start.new, start.curves)
 
 
 def _curves_before(
@@ -162,14 +183,12 @@ def _curves_before(
 
 def train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     """What every process of a run does."""
-    with main_first():
-        run = ready(config, ctx)
+    run = ready(config, ctx)
     counts = fit(run.model, run.rows, run.collate, config, run.task, ctx.out, ctx.seed)
     if not is_main():
         return counts
     if engine(config) in SHARDED:
-        del run
-        run = gathered(config, ctx)
+        run = gathered(replace(run, model=None), config, ctx)
     plain = save_trained(run.model, config.method, run.tokenizer, ctx.out, tables=bool(run.new))
     if run.curves:
         texts = long_texts(run.rows.sources, config.length)
@@ -177,9 +196,9 @@ def train(config: PretrainConfig, ctx: StageContext) -> dict[str, Any]:
     return {**counts, "parameters": plain.num_parameters(), "shares": run.rows.shares()}
 
 
-def gathered(config: PretrainConfig, ctx: StageContext) -> Ready:
+def gathered(run: Ready, config: PretrainConfig, ctx: StageContext) -> Ready:
     """The run with its model whole in this process, as the last checkpoint has it."""
-    run = ready(config, ctx)
-    freeze_the_rest(run.model, run.task.rates)
-    last_weights(run.model, ctx.out)
-    return run
+    model = adapted(loaded(config, ctx).model, config.method, run.new, base=config.from_)
+    freeze_the_rest(model, run.task.rates)
+    last_weights(model, ctx.out)
+    return replace(run, model=model)

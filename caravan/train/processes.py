@@ -21,7 +21,7 @@ from datetime import timedelta
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -33,6 +33,7 @@ from caravan.core.stage import StageContext
 from caravan.recipe.train import PretrainConfig
 
 Train = Callable[[PretrainConfig, StageContext], dict[str, Any]]
+Found = TypeVar("Found")
 COUNTS, ERROR, STORE = "counts.json", "error.txt", "store"
 INTERRUPTED = 130
 LOOK = 0.5
@@ -79,6 +80,16 @@ def main_first() -> Iterator[None]:
     yield
     if is_main():
         barrier()
+
+
+def as_first(find: Callable[[], Found]) -> Found:
+    """What the first process finds, in every process."""
+    if not dist.is_initialized():
+        return find()
+    box: list[Any] = [find() if is_main() else None]
+    dist.broadcast_object_list(box)
+    found: Found = box[0]
+    return found
 
 
 def anywhere(here: bool) -> bool:
