@@ -32,6 +32,7 @@ PARTS = {
     "gradio": ("serve", "the web chat"),
     "peft": ("tune", "adapters"),
     "bitsandbytes": ("tune", "4-bit training"),
+    "auto_round": ("quantise", "int4 and int3 for GPUs"),
     "deepspeed": ("gpu", "ZeRO"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from caravan.convert.card import write_card
 from caravan.convert.delta import apply_delta, make_delta
@@ -13,6 +13,7 @@ from caravan.convert.folder import Model, open_folder, torch_dtype, write_folder
 from caravan.convert.hub import on_hub, pull, push, staging
 from caravan.convert.lora import ADAPTER_CONFIG, merge, open_adapter, unmerge
 from caravan.convert.megatron import is_megatron, read_megatron, write_megatron
+from caravan.convert.quantise import quantise
 from caravan.convert.senses import (
     is_fused,
     to_llava,
@@ -27,7 +28,7 @@ from caravan.core.artifact import MANIFEST, Artifact, make_artifact
 from caravan.core.errors import ModelError, UsageError
 from caravan.core.files import sha256_obj
 from caravan.models.adapters import whole_in_folder
-from caravan.recipe.convert import ConvertConfig
+from caravan.recipe.convert import ConvertConfig, Quantised
 
 
 def convert(source: Path, target: Path, config: ConvertConfig) -> Artifact:
@@ -41,7 +42,7 @@ def convert(source: Path, target: Path, config: ConvertConfig) -> Artifact:
     if source.resolve() == target.resolve():
         raise UsageError("a model is not converted in its place", expected="another folder", got=target)
     write = WRITERS[config.to]
-    named = [path for path in (source, config.base, config.adapter, config.like) if path is not None]
+    named = [path for path in (source, config.base, config.adapter, config.like, config.text) if path is not None]
     key = sha256_obj({"config": config.model_dump(mode="json"), "files": [_stamps(path) for path in named]})
     artifact, _ = make_artifact(
         target,
@@ -114,8 +115,12 @@ def _to_ultravox(source: Path, out: Path, config: ConvertConfig) -> dict[str, An
 def _write_carded(model: Model, source: Path, out: Path, config: ConvertConfig) -> None:
     """A folder with a model card."""
     write_folder(out, model, dtype=config.dtype, shard_gb=config.shard_gb)
+    _write_card(_cast(model, config.dtype), source, out, config)
+
+
+def _write_card(model: Model, source: Path, out: Path, config: ConvertConfig) -> None:
     name = out.name.removesuffix(".partial").rpartition("--")[2]
-    write_card(out, _cast(model, config.dtype), source, name, licence=config.license, licenses=config.licenses)
+    write_card(out, model, source, name, licence=config.license, licenses=config.licenses)
 
 
 def open_model(source: Path, config: ConvertConfig) -> Model:
@@ -160,6 +165,14 @@ def _unmerged(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
     return unmerge(open_folder(source), adapter, out, base=base, dtype=config.dtype, shard_gb=config.shard_gb)
 
 
+def _quantised(source: Path, out: Path, config: ConvertConfig) -> dict[str, Any]:
+    whole_in_folder(source)
+    model = open_folder(source)
+    counts = quantise(model, out, config)
+    _write_card(model, source, out, config)
+    return counts
+
+
 def _base(config: ConvertConfig) -> Model:
     if config.base is None:
         raise UsageError(
@@ -177,4 +190,5 @@ WRITERS: dict[str, Callable[[Path, Path, ConvertConfig], dict[str, Any]]] = {
     "megatron": _to_megatron,
     "llava": _to_llava,
     "ultravox": _to_ultravox,
+    **dict.fromkeys(get_args(Quantised), _quantised),
 }

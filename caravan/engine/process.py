@@ -83,6 +83,7 @@ def _parameters(
     parameters.api_keys = [key]
     parameters.ui = False
     parameters.endpoint_slots = False
+    parameters.endpoint_metrics = True  # how many slots each step fills, without what is said in them
     parameters.cache_ram_mib = cache_mib  # llama.cpp's own default is 8 GB of old prompts
     # Answers stay as they are. A text must fit one physical batch.
     parameters.embedding = True

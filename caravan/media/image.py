@@ -70,6 +70,9 @@ def _opened(stream: BinaryIO, pil: Any, where: str, limits: ImageLimits) -> Iter
         with pil.Image.open(stream, formats=_FORMATS) as image:
             if image.width * image.height > limits.max_pixels:
                 raise _too_large(f"{image.width} x {image.height}", limits, where)
+            # Pillow's decoders in Python, of BMP with run lengths: a kilobyte takes seconds, or gigabytes.
+            if any(tile[0] in pil.Image.DECODERS for tile in image.tile):
+                raise OSError("run-length encoded")
             yield image
     except (pil.Image.DecompressionBombError, pil.Image.DecompressionBombWarning) as error:
         # Pillow's own words: Image size (400000000 pixels) exceeds limit ...

@@ -83,6 +83,27 @@ def test_every_slot_has_the_whole_context_and_slots_answer_alike(engine: Engine)
     assert both[0].text[:10] == both[1].text[:10] == alone.text[:10]
 
 
+def test_requests_of_one_prefix_share_steps_and_what_is_known_of_it(engine: Engine) -> None:
+    prefix = PROMPT * 4
+    headers = {"Authorization": f"Bearer {engine.key}"}
+    with httpx.Client(base_url=engine.address, headers=headers, timeout=240, trust_env=False) as client:
+
+        def ask(tail: int) -> int:
+            body = completion_request(f"{prefix}{tail}", [], engine.marker, max_tokens=40, cache_prompt=True)
+            reply = client.post("/completion", json=body | {"ignore_eos": True}).raise_for_status()
+            return int(reply.json()["timings"]["cache_n"])
+
+        def busy() -> float:
+            told = client.get("/metrics").raise_for_status().text
+            return float(told.partition("\nllamacpp:n_busy_slots_per_decode ")[2].split()[0])
+
+        with ThreadPoolExecutor(2) as pool:
+            cached = list(pool.map(ask, range(16)))
+        # Each of the two slots reads the prefix once.
+        assert sum(count >= len(engine.tokenize(prefix)) - 1 for count in cached) >= 14
+        assert busy() > 1  # one at a time would be 1 at each step
+
+
 def test_context_is_at_most_what_the_model_was_trained_for(model: Path) -> None:
     with Engine(model, context=5000, threads=1) as engine:
         assert engine.context == 256

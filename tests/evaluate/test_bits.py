@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from caravan.evaluate.bits import bits_per_byte, measure
+from caravan.evaluate.bits import measure
+from caravan.models.bits import bits_per_byte
 from caravan.text.indexed import IndexedWriter
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import tracemalloc
 
 import numpy as np
@@ -83,6 +84,13 @@ class TestRefuse:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 2_000_000
+
+    def test_a_bmp_that_leaps_over_lines_is_refused(self) -> None:
+        """A kilobyte with run lengths was 2 GB in Pillow, or three seconds for lines that end at once."""
+        sizes = struct.pack("<IiiHHIIiiII", 40, 4_000_000, 10, 1, 8, 1, 0, 0, 0, 256, 0)
+        file = b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + sizes + bytes(1024) + bytes([0, 2, 0, 255])
+        with pytest.raises(MediaError, match="run-length encoded"):
+            decode_image(file)
 
     def test_limit_can_be_set(self) -> None:
         with pytest.raises(MediaError, match=r"got: 60 x 40"):
