@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +181,7 @@ class Engine:
         body = completion_request(prompt, media, self.marker, **sampling)
         return read_completion(self._json("POST", "/completion", body))
 
-    def stream(self, prompt: str, media: Sequence[bytes] = (), **sampling: Any) -> Iterator[str]:
+    def stream(self, prompt: str, media: Sequence[bytes] = (), **sampling: Any) -> Generator[str, None, None]:
         """Answer piece by piece, whole characters only; the pieces join to what `complete` gives. Raises as it does."""
         body = completion_request(prompt, media, self.marker, stream=True, **sampling)
         with _connection_named(), self._client.stream("POST", "/completion", json=body) as reply:

@@ -28,6 +28,7 @@ from caravan.models.generate import generate
 from caravan.models.load import media_spec
 from caravan.records import AudioPart, ImagePart, Message, Part, TextPart
 from caravan.text.chat import encode, prompt_text
+from caravan.text.repetition import cut_loop
 
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
@@ -41,8 +42,10 @@ def clean(text: str) -> str:
     return text.rstrip("\ufffd").strip()
 
 
-def torch_answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> Answer:
-    """Greedy answers of a model in torch."""
+def torch_answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, *, guard: bool = False
+) -> Answer:
+    """Greedy answers of a model in torch; with `guard`, those that run away are ended, and cut down to one unit."""
     spec = MediaSpec(**media_spec(model.config))
 
     def answer(rows: Sequence[Row]) -> list[str]:
@@ -55,8 +58,9 @@ def torch_answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ma
             prompts.append(encode(tokenizer, text, audio_tokens, [spec.image_tokens] * len(pictures), where=row.id))
             audio.append(np.concatenate(clips) if clips else None)
             image.append(np.stack(pictures) if pictures else None)
-        written = generate(model, tokenizer, prompts, audio, image, max_new_tokens)
-        return [clean(str(tokenizer.decode(ids, skip_special_tokens=True))) for ids in written]
+        written = generate(model, tokenizer, prompts, audio, image, max_new_tokens, guard=guard)
+        texts = [clean(str(tokenizer.decode(ids, skip_special_tokens=True))) for ids in written]
+        return [clean(cut_loop(text)) for text in texts] if guard else texts
 
     return answer
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from caravan.core.artifact import Artifact
 from caravan.core.errors import CaravanError
@@ -89,7 +89,6 @@ def _ask_torch(
         return
     from caravan.evaluate.answers import torch_answers
     from caravan.evaluate.bits import measure
-    from caravan.evaluate.guard import Guarded, without_loop
 
     model, tokenizer = load()
     if not bits.exists():
@@ -103,7 +102,7 @@ def _ask_torch(
     if config.probes:
         longest = config.probes.max_new_tokens
         predictions.fill(FP32, probes, torch_answers(model, tokenizer, longest), config.batch)
-        guarded = without_loop(torch_answers(cast(Any, Guarded(model)), tokenizer, longest))
+        guarded = torch_answers(model, tokenizer, longest, guard=True)
         predictions.fill(GUARDED, away(), guarded, config.batch)
 
 

@@ -8,10 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from caravan.core.errors import ModelError
 from caravan.models.adapters import quiet_peft
+from caravan.text.repetition import cut_loop, loop
 
 Features = Any  # a tensor or a numpy array
 
@@ -23,6 +30,8 @@ def generate(
     input_features: Sequence[Features | None] | None = None,
     pixel_values: Sequence[Features | None] | None = None,
     max_new_tokens: int = 64,
+    *,
+    guard: bool = False,
 ) -> list[list[int]]:
     """The most likely continuation of each prompt, token by token, without the token that ends it.
 
@@ -35,6 +44,7 @@ def generate(
         input_features: for each prompt [W, n_mels, 3000], its clips' windows in order, or None.
         pixel_values: for each prompt [I, 3, S, S], its pictures in order, or None.
         max_new_tokens: the longest answer.
+        guard: end an answer that runs away, and cut the loop at its end down to one unit; others stay as they are.
 
     Raises:
         ModelError: an empty prompt, or media for another number of prompts.
@@ -46,7 +56,7 @@ def generate(
         # peft puts virtual tokens before the padding, so far from a shorter prompt as it is padded.
         none = [None] * len(prompts)
         each = zip(prompts, input_features or none, pixel_values or none, strict=True)
-        return [generate(model, tokenizer, [ids], [a], [b], max_new_tokens)[0] for ids, a, b in each]
+        return [generate(model, tokenizer, [ids], [a], [b], max_new_tokens, guard=guard)[0] for ids, a, b in each]
     if not all(len(prompt) for prompt in prompts):
         raise ModelError("an empty prompt", expected="at least one token", got="none", fix="leave it out")
     stop = stop_ids(model, tokenizer)
@@ -73,11 +83,24 @@ def generate(
                 input_ids=ids_BT.to(model.device),
                 attention_mask=mask_BT.to(model.device),
                 generation_config=config,
+                stopping_criteria=StoppingCriteriaList([LoopGuard(longest)] if guard else []),
                 **{name: value.to(model.device) for name, value in media.items() if value is not None},
             )
     finally:
         model.train(training)
-    return [_until(row, stop) for row in output_BT[:, longest:].tolist()]
+    written = [_until(row, stop) for row in output_BT[:, longest:].tolist()]
+    return [cut_loop(ids) for ids in written] if guard else written
+
+
+class LoopGuard(StoppingCriteria):
+    """The decoding guard: ends each answer of a batch whose ids after the first `prompt` end in a loop."""
+
+    def __init__(self, prompt: int) -> None:
+        self.prompt = prompt
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        ended = [loop(ids) is not None for ids in input_ids[:, self.prompt :].tolist()]
+        return torch.tensor(ended, device=input_ids.device)
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from caravan.core.errors import CaravanError, DataError
@@ -15,6 +16,7 @@ from caravan.records import AudioPart, ImagePart, Media, Message, Part
 from caravan.serve.conversation import Renderer
 from caravan.serve.model import find_model
 from caravan.text.chat import load_tokenizer
+from caravan.text.repetition import LoopWatch
 
 HELP = "/audio FILE and /image FILE go with what you say next; /new starts again; /quit, or Ctrl-D, ends."
 
@@ -27,7 +29,9 @@ class TerminalChat:
         self.messages: list[Message] = []
 
     def say(self, *parts: Part | str) -> Iterator[str]:
-        """Say something; yields the answer piece by piece. A turn that fails is as if it had not been said.
+        """Say something; yields the answer piece by piece, as far as it does not run away.
+
+        A turn that fails is as if it had not been said.
 
         Raises:
             CaravanError: it cannot be answered.
@@ -35,10 +39,14 @@ class TerminalChat:
         turn = Message.of("user", *parts)
         prompt = self.renderer.prompt([*self.messages, turn])
         sampling = {"max_tokens": self.config.max_tokens, "temperature": self.config.temperature}
-        answer = ""
-        for piece in self.engine.stream(prompt.text, prompt.media, **sampling):
-            answer += piece
-            yield piece
+        answer, watch = "", LoopWatch(self.config.loop_characters)
+        # Leaving the stream ends the engine's work on it.
+        with closing(self.engine.stream(prompt.text, prompt.media, **sampling)) as pieces:
+            for piece in pieces:
+                answer += piece
+                yield piece
+                if watch.runs_away(piece):
+                    break
         self.messages += [turn, Message.of("assistant", answer)]
 
 

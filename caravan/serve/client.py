@@ -14,14 +14,12 @@ from caravan.core.errors import ServeError
 from caravan.engine import EngineRequestError, EventReader, completion_request, engine_error, read_completion
 from caravan.serve.errors import EngineDownError, LateError, RequestError
 from caravan.serve.question import Piece, Token
-from caravan.text.repetition import LONGEST, REPEATS, loop
+from caravan.text.repetition import LoopWatch
 
 # The engine is silent while it reads the prompt.
 SILENCE_SECONDS = 300.0
 CONNECT_SECONDS = 10.0
 CONTEXT_EXCEEDED = b"exceed_context_size_error"
-# What the longest unit of a loop needs to show.
-LOOP_TAIL = LONGEST * REPEATS
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class EngineClient:
         """
         facts = self.facts()
         body = completion_request(prompt, media, facts.marker, stream=True, **sampling)
-        reader, predicted, finished, tail = EventReader(), 0, False, ""
+        reader, predicted, finished, watch = EventReader(), 0, False, LoopWatch(loop_characters)
         with self._failure_named():
             async with self._http.stream(
                 "POST", f"{facts.address}/completion", json=body, headers=_headers(facts)
@@ -116,8 +114,7 @@ class EngineClient:
                         finished = finished or event["stop"]
                         yield _piece(event, event["tokens_predicted"] - predicted, sampling.get("logprobs"))
                         predicted = event["tokens_predicted"]
-                        tail = (tail + event["content"])[-LOOP_TAIL - loop_characters :]
-                        if loop_characters and not finished and loop(tail, loop_characters):
+                        if watch.runs_away(event["content"]) and not finished:
                             # Leaving the stream ends the engine's work on it.
                             yield Piece("", "stop", event.get("tokens_evaluated", 0), predicted)
                             return

@@ -42,3 +42,20 @@ def cut_loop(items: Any, least: int = LEAST) -> Any:
         return items
     unit, run = found
     return items[: len(items) - run + unit]
+
+
+class LoopWatch:
+    """Follows an answer that comes in pieces: the guard of whatever streams.
+
+    Args:
+        least: characters of a loop that end an answer; 0: none does.
+    """
+
+    def __init__(self, least: int) -> None:
+        self.least, self.tail = least, ""
+
+    def runs_away(self, piece: str) -> bool:
+        """Whether the answer, with this piece at its end, runs away."""
+        # No more than what the longest unit of a loop needs to show.
+        self.tail = (self.tail + piece)[-LONGEST * REPEATS - self.least :]
+        return self.least > 0 and loop(self.tail, self.least) is not None

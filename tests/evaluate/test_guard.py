@@ -1,22 +1,13 @@
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from caravan.evaluate.answers import torch_answers
-from caravan.evaluate.guard import Guarded, LoopGuard, without_loop
 from caravan.text.repetition import LEAST, runs_away
-
-
-def test_only_the_looping_answers_of_a_batch_end() -> None:
-    guard = LoopGuard()
-    prompt = torch.full((2, 40), 5)
-    assert guard(torch.cat([prompt, torch.tensor([[1], [2]])], 1), None).tolist() == [False, False]
-    looping = torch.tensor([[7, 8] * (LEAST // 2), [*range(LEAST)]])
-    assert guard(torch.cat([prompt, looping], 1), None).tolist() == [True, False]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +33,7 @@ def test_a_runaway_answer_is_ended_and_cut(
     assert all(map(runs_away, away))
     steps: list[int] = []
     handle = parrot.lm_head.register_forward_hook(lambda *_: steps.append(1))
-    guarded = without_loop(torch_answers(cast(Any, Guarded(parrot)), tokenizer, 200))(rows)
+    guarded = torch_answers(parrot, tokenizer, 200, guard=True)(rows)
     handle.remove()
     assert len(steps) <= LEAST + 1, "200 without the guard"
     assert guarded == ["a"] * 2
@@ -51,4 +42,4 @@ def test_a_runaway_answer_is_ended_and_cut(
 def test_other_answers_stay(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, row: Any) -> None:
     rows = [row(str(i), "x") for i in range(2)]
     plain = torch_answers(model, tokenizer, 8)(rows)
-    assert without_loop(torch_answers(cast(Any, Guarded(model)), tokenizer, 8))(rows) == plain
+    assert torch_answers(model, tokenizer, 8, guard=True)(rows) == plain

@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from caravan.core.errors import ModelError, PlaceholderError
 from caravan.models.fused import CaravanForConditionalGeneration
-from caravan.models.generate import generate, stop_ids
+from caravan.models.generate import LoopGuard, generate, stop_ids
+from caravan.text.repetition import LEAST
 from tests.models.conftest import llama
 from tests.models.test_fused import clips, pictures, prompt
 
@@ -90,3 +91,23 @@ def test_wrong_input(fused: CaravanForConditionalGeneration, tokenizer: PreTrain
         generate(fused, tokenizer, [prompt("a", 20)])
     with pytest.raises(PlaceholderError):
         generate(fused, tokenizer, [[20]], [np.zeros((1, 80, 3000), np.float32)])
+
+
+def test_only_the_looping_answers_of_a_batch_end() -> None:
+    guard = LoopGuard(40)
+    prompt = torch.full((2, 40), 5)
+    assert guard(torch.cat([prompt, torch.tensor([[1], [2]])], 1), None).tolist() == [False, False]
+    looping = torch.tensor([[7, 8] * (LEAST // 2), [*range(LEAST)]])
+    assert guard(torch.cat([prompt, looping], 1), None).tolist() == [True, False]
+
+
+def test_a_guarded_answer_that_runs_away_is_cut_to_one_unit(tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    model = llama(tied=False)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    # All logits are equal: the first token, which ends answers here, would win; raise another.
+    model.lm_head.register_forward_hook(lambda *call: call[2] + torch.eye(call[2].shape[-1])[9])
+    prompts = [[2, 40, 50], [2, 60]]
+    assert generate(model, tokenizer, prompts, max_new_tokens=60) == [[9] * 60] * 2
+    assert generate(model, tokenizer, prompts, max_new_tokens=60, guard=True) == [[9]] * 2

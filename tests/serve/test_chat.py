@@ -4,14 +4,15 @@ import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from caravan.core.errors import DataError
 from caravan.recipe.serve import ServeConfig
-from caravan.serve.chat import chat
+from caravan.serve.chat import TerminalChat, chat
 
 # As the server that the answers are compared with has them.
 CONFIG = ServeConfig(threads=1, max_tokens=48)
@@ -56,6 +57,25 @@ def test_a_conversation(
     assert said.out.replace("> ", "") == f"{first}\n{second}\n{first}\n"
     assert "none.wav: the file cannot be read" in said.err
     assert "text contains the special token <|end|>" in said.err
+
+
+def test_an_answer_that_runs_away_is_ended_and_its_stream_left() -> None:
+    left: list[str] = []
+
+    def stream(*_: Any, **__: Any) -> Any:
+        try:
+            yield from ["I see ", *["a dog and "] * 100]
+        finally:
+            left.append("left")
+
+    engine, renderer = (
+        SimpleNamespace(stream=stream),
+        SimpleNamespace(prompt=lambda _: SimpleNamespace(text="", media=())),
+    )
+    talk = TerminalChat(cast(Any, engine), cast(Any, renderer), ServeConfig(loop_characters=60))
+    assert "".join(talk.say("what?")) == "I see " + "a dog and " * 6
+    assert left == ["left"]
+    assert talk.messages[-1].text == "I see " + "a dog and " * 6
 
 
 def test_a_file_that_is_not_there_is_named(exported: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan.text.repetition import LEAST, REPEATS, cut_loop, loop, runs_away
+from caravan.text.repetition import LEAST, REPEATS, LoopWatch, cut_loop, loop, runs_away
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,11 @@ def naive(items: list[int]) -> tuple[int, int] | None:
 def test_the_search_finds_what_the_definition_says(before: list[int], unit: list[int], length: int) -> None:
     items = before + (unit * length)[:length]
     assert loop(items) == naive(items)
+
+
+def test_an_answer_in_pieces_runs_away_where_the_whole_does() -> None:
+    text = "I see " + "a dog and " * 200
+    watch, off = LoopWatch(LEAST), LoopWatch(0)
+    ends = [end for end in range(7, len(text), 7) if watch.runs_away(text[end - 7 : end])]
+    assert ends[0] == next(end for end in range(7, len(text), 7) if loop(text[:end]) is not None)
+    assert not any(off.runs_away(text[end - 7 : end]) for end in range(7, len(text), 7))
