@@ -96,11 +96,22 @@ class CaravanModel(CaravanPreTrainedModel):
         return self.speech_projector.pool(hear(self.speech_encoder, input_features))
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """What the projector takes of the patches' states at `vision_layer` [I, P, d], the class token left out."""
+        """What the projector takes of the patches' states at `vision_layer` [I, P, d], the class token left out.
+
+        Raises:
+            ModelError: the encoder was wrapped whole, so that transformers does not know it.
+        """
         if self.vision_encoder is None or self.vision_projector is None:
             raise _missing_sense("see")
         weight = next(self.vision_encoder.parameters())
         output = self.vision_encoder(pixel_values.to(weight.device, weight.dtype), output_hidden_states=True)
+        if output.hidden_states is None:
+            raise ModelError(
+                "the vision encoder gives no hidden states",
+                expected="an encoder of its own class, by whose name transformers records them",
+                got=type(self.vision_encoder).__name__,
+                fix="let FSDP2 shard the encoder's layers, or the whole model, instead of the encoder as one unit",
+            )
         # CLIP's class token comes first, and DINOv2's registers; SigLIP has neither.
         states_IPd = output.hidden_states[self.config.vision_layer][:, -positions_of(self.config, "vision") :]
         return self.vision_projector.pool(states_IPd)

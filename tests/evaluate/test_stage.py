@@ -13,7 +13,6 @@ from caravan.core.errors import ArtifactError
 from caravan.core.files import read_json
 from caravan.core.stage import StageContext
 from caravan.evaluate import answers, cascade, stage
-from caravan.evaluate.guard import Guarded
 from caravan.evaluate.rows import Row
 from caravan.recipe.evaluate import CascadeConfig, EvaluateConfig, ProbesConfig
 from caravan.text.indexed import IndexedWriter
@@ -53,11 +52,11 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(
     assert counts["table"][0] == {"name": counts["table"][0]["name"], "value": None, "at_least": 0.85, "count": 0}
     generate, calls = answers.generate, []
 
-    def dying(*arguments: Any) -> Any:
+    def dying(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return generate(*arguments)
+        return generate(*arguments, **options)
 
     monkeypatch.setattr(answers, "generate", dying)
     with pytest.raises(KeyboardInterrupt):
@@ -127,11 +126,10 @@ def test_a_cascade_by_the_model_itself_is_compared(
     assert stage.run(config, whole) == counts
 
 
-def scripted(model: Any, tokenizer: Any, longest: int) -> Any:
+def scripted(model: Any, tokenizer: Any, longest: int, *, guard: bool = False) -> Any:
     """Answers rightly where there is a clip of the test; to silence it says the same thing over and over."""
-    guarded = isinstance(model, Guarded)
     return lambda rows: [
-        ("no" if guarded else "no " * 20) if row.id.endswith("silence") else row.reference for row in rows
+        ("no" if guard else "no " * 20) if row.id.endswith("silence") else row.reference for row in rows
     ]
 
 

@@ -309,3 +309,14 @@ class TestPeft:
         again = PeftModel.from_pretrained(fuse(folders, tokenizer), tmp_path).eval()
         assert torch.equal(again.generate(**batch, **how), answer)
         assert torch.equal(again.merge_and_unload().generate(**batch, **how), answer)
+
+
+def test_an_encoder_wrapped_whole_says_how_to_shard_it(fused: CaravanForConditionalGeneration) -> None:
+    encoder: Any = fused.model.vision_encoder
+    kind = type(encoder)
+    encoder.__class__ = type(f"FSDP{kind.__name__}", (kind,), {})  # as torch's fully_shard does
+    try:
+        with pytest.raises(ModelError, match="shard the encoder's layers"):
+            fused.model.encode_image(pictures())
+    finally:
+        encoder.__class__ = kind
