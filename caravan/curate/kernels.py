@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from caravan.curate.characters import DIGIT, INVISIBLE, LETTER, TABLE_SIZE, UNSPACED
+from caravan.curate.characters import DIGIT, INVISIBLE, LETTER, NEWLINE, SPACE, TABLE_SIZE, UNSPACED
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
@@ -80,16 +80,20 @@ def decode_kinds(data: npt.NDArray[np.uint8], start: int, end: int, table: Kinds
     return count
 
 
-@njit(nogil=True, cache=True)
-def split_words(points: Points, kinds: Kinds, count: int, low: Points, hashes: Hashes, lengths: Lengths) -> int:
-    """Hash and length of each word, case ignored; returns how many."""
+@njit(inline="always")
+def split(
+    points: Points, kinds: Kinds, count: int, low: Points, hashes: Hashes, lengths: Lengths
+) -> tuple[int, np.uint64]:
+    """Hash and length of each word, case ignored; returns how many, and the hash of all that is visible."""
     words = 0
     length = 0
-    h = FNV_OFFSET
+    h = whole = FNV_OFFSET
     for i in range(count):
         kind = kinds[i]
         if kind in (LETTER, DIGIT):
-            h = (h ^ np.uint64(low[points[i]])) * FNV_PRIME
+            point = np.uint64(low[points[i]])
+            h = (h ^ point) * FNV_PRIME
+            whole = (whole ^ point) * FNV_PRIME
             length += 1
         else:
             if length:
@@ -99,9 +103,19 @@ def split_words(points: Points, kinds: Kinds, count: int, low: Points, hashes: H
             if kind == UNSPACED:
                 hashes[words], lengths[words] = mix(np.uint64(points[i]) * GOLDEN), 1
                 words += 1
+            if kind not in (SPACE, NEWLINE, INVISIBLE):
+                point = np.uint64(low[points[i]] if points[i] < TABLE_SIZE else points[i])
+                whole = (whole ^ point) * FNV_PRIME
     if length:
         hashes[words], lengths[words] = mix(h), length
         words += 1
+    return words, mix(whole)
+
+
+@njit(nogil=True, cache=True)
+def split_words(points: Points, kinds: Kinds, count: int, low: Points, hashes: Hashes, lengths: Lengths) -> int:
+    """Hash and length of each word, case ignored; returns how many."""
+    words, _ = split(points, kinds, count, low, hashes, lengths)
     return words
 
 

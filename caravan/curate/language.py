@@ -85,7 +85,7 @@ class Identifier:
         """
         scores = self._scores(texts)
         best = scores.argmax(1)
-        short = pc.utf8_length(texts).to_numpy(zero_copy_only=False) <= self.rule.short
+        short = ~longer(texts, self.rule.short)
         # What the second identifier has never heard of it would vote away.
         doubtful = ~self._alone[best] & (short | (scores[np.arange(len(best)), best] < self._needed[best]))
         starts = pc.utf8_slice_codeunits(texts.filter(pa.array(doubtful)), 0, VOTED_ON).to_pylist()
@@ -124,6 +124,19 @@ class Identifier:
         return self._labels[np.where(scores.any(1), best, len(self._labels) - 1)]
 
 
+def longer(texts: pa.Array, characters: int) -> npt.NDArray[np.bool_]:
+    """Whether each text has more characters than so many [n]; where its bytes tell, they are not counted.
+
+    Args:
+        texts: valid UTF-8 strings [n], no nulls.
+    """
+    size = pc.binary_length(texts).to_numpy(zero_copy_only=False)
+    found = size > 4 * characters
+    unclear = ~found & (size > characters)
+    found[unclear] = pc.utf8_length(texts.filter(pa.array(unclear))).to_numpy(zero_copy_only=False) > characters
+    return found
+
+
 class LanguageStep:
     """Find the language where it is not known; doubt a known one only on strong evidence."""
 
@@ -153,8 +166,10 @@ class LanguageStep:
 
     def _guess(self, texts: pa.Array, known: npt.NDArray[np.bool_], languages: Names) -> tuple[Names, Shares]:
         """The guess and its probability where it could change anything; elsewhere what is stated, which counts as 1."""
-        long = pc.utf8_length(texts).to_numpy(zero_copy_only=False) >= self.rule.contradiction_characters
+        long = longer(texts, self.rule.contradiction_characters - 1)
         worth = ~known | (long & np.isin(languages, list(self.wanted)))
+        if worth.all():
+            return self.identifier.identify(texts)
         found, values = languages.astype(object), np.ones(len(known))
         found[worth], values[worth] = self.identifier.identify(texts.filter(pa.array(worth)))
         return found.astype(np.str_), values

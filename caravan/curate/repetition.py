@@ -1,7 +1,7 @@
 """How much a text repeats itself: its most frequent n-grams, and those that came before (Gopher, arXiv 2112.11446).
 
-An n-gram comes again only where the shorter ones in it come again: all are counted for the shortest, and only the rest
-for the next, so that ten tables cost little more than one.
+An n-gram comes again only where the shorter ones in it come again: of the shortest those are counted that a sieve lets
+through, and only what is left of these for the next, so that ten tables cost less than one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,36 @@ def _sum_hashes(hashes: Hashes, words: int, sums: Hashes) -> None:
         sums[i + 1] = h
 
 
+@njit(inline="always")
+def _power(span: int) -> np.uint64:
+    power = np.uint64(1)
+    for _ in range(span):
+        power *= GOLDEN
+    return power
+
+
+@njit(nogil=True, cache=True)
+def _sieve(sums: Hashes, span: int, words: int, keys: Lengths, seen: Kinds, spots: Lengths) -> int:
+    """The places whose n-gram of `span` words may come again, none that does left out; returns how many.
+
+    A byte for some n-grams together turns from 0 to 1, then 3: a few places pass that share one by chance.
+    """
+    many, size = max(0, words - span + 1), 64
+    while size < 4 * many:
+        size *= 2
+    seen[:size] = 0
+    power = _power(span)
+    for i in range(many):
+        key = np.int64(mix(sums[i + span] - sums[i] * power) & np.uint64(size - 1))
+        keys[i] = key
+        seen[key] = (seen[key] & 1) << 1 | 1
+    left = 0
+    for i in range(many):
+        spots[left] = i
+        left += seen[keys[i]] > 1
+    return left
+
+
 @njit(nogil=True, cache=True)
 def _count(
     sums: Hashes, span: int, spots: Lengths, many: int, lengths: Lengths, slots: Lengths, table: Hashes, covering: bool
@@ -38,9 +68,7 @@ def _count(
     What repeats cover are the characters of words that lie in an n-gram that came before.
     """
     size = clear(table, many)
-    power = np.uint64(1)
-    for _ in range(span):
-        power *= GOLDEN
+    power = _power(span)
     most, where, covered, end = 0, 0, 0, 0
     for k in range(many):
         i = int(spots[k])
@@ -107,11 +135,9 @@ def ngram_shares(
     """
     out[:] = 0
     total = max(1, lengths[:words].sum())
-    many = max(0, words - 2 * unit + 1)
+    level[:words] = 0
     _sum_hashes(hashes, words, sums)
-    for i in range(many):
-        spots[i] = i
-        level[i] = 0
+    many = _sieve(sums, 2 * unit, words, slots, table.view(np.uint8), spots)
     for n in range(2, LONGEST + 1):
         if many < 2:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from caravan.pages.style import percent
 WIDTH, LINE = 4.2, 0.22
 COLOURS = dict(zip(STAGES, ("#b9a44c", "#c98a3d", "#a8577e", "#6f7bb5"), strict=True))
 OTHER = "#888888"
-ACROSS = 3
+MOST_TICKS = 3
+ACROSS, PITCH = 3, 1.3  # panels side by side, and from one to the next in widths or heights of one
 
 
 def survivors_plot(stages: Sequence[Mapping[str, Any]]) -> str:
@@ -55,21 +57,30 @@ def languages_plot(languages: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def spreads_plot(spreads: Mapping[str, Mapping[str, Any]], words: str) -> str:
-    """A panel a language, half octave by half octave: documents before curation in grey, those kept before it."""
+    """A panel a language, half octave by half octave: documents before curation in grey, those kept before it.
+
+    Panels are places of one pair of axes, because each pair takes as long to draw as all that is in it.
+    """
     rows = -(-len(spreads) // ACROSS)
     figure = new_figure(WIDTH, 0.25 + 0.75 * rows)
-    panels = figure.subplots(rows, ACROSS, sharex=True, squeeze=False).flat
-    ends = [entry[0] for spread in spreads.values() for entry in spread["histogram"]]
-    for (language, spread), axes in zip(spreads.items(), panels, strict=False):
+    axes = figure.add_subplot()
+    ends = [math.log10(entry[0]) for spread in spreads.values() for entry in spread["histogram"]]
+    first, half_octave = min(ends), math.log10(2) / 2
+    wide = max(ends) + half_octave - first
+    for place, (language, spread) in enumerate(spreads.items()):
+        low, left = -(place // ACROSS) * PITCH, place % ACROSS * wide * PITCH - first
         lows, read, kept = zip(*spread["histogram"], strict=True)
-        edges = [*lows, lows[-1] * 2**0.5]
-        axes.stairs(read, edges, fill=True, color=OTHER, alpha=0.45)
-        axes.stairs(kept, edges, fill=True, color=BAR)
-        axes.set_xscale("log")
-        axes.set_xlim(min(ends), max(ends) * 2**0.5)
-        axes.minorticks_off()
-        axes.set_yticks([])
-        strip(axes, language)
-    for axes in panels:
-        axes.set_visible(False)
+        edges = [left + math.log10(edge) for edge in lows]
+        for counts, colour, alpha in ((read, OTHER, 0.45), (kept, BAR, 1)):
+            heights = [low + count / max(1, *read) for count in counts]
+            axes.stairs(heights, [*edges, edges[-1] + half_octave], baseline=low, fill=True, color=colour, alpha=alpha)
+        axes.text(left + first, low + 1.06, language, fontsize=9, color=INK)
+    powers = range(math.ceil(first), math.floor(first + wide) + 1)[:: 1 + (wide > MOST_TICKS)]
+    columns = [column * wide * PITCH - first for column in range(min(ACROSS, len(spreads)))]
+    axes.set_xticks(
+        [left + power for left in columns for power in powers], [f"$10^{power}$" for power in powers] * len(columns)
+    )
+    axes.set_yticks([])
+    axes.set_ylim(-(rows - 1) * PITCH - 0.02, PITCH)
+    strip(axes)
     return svg(figure, words)

@@ -95,13 +95,15 @@ class RuleStep:
 
     def __init__(self, config: CurateConfig) -> None:
         self.limits_of = functools.cache(config.limits_of)
+        self.bounds_of = functools.cache(lambda language: bounds(self.limits_of(language)))
 
     def judge(self, batch: pa.RecordBatch) -> Verdict:
-        languages, codes = np.unique(batch["language"].to_pylist(), return_inverse=True)
-        limits = [self.limits_of(language) for language in languages.tolist()]
-        scales = [scale(language, limit) for language, limit in zip(languages.tolist(), limits, strict=True)]
+        found, codes = np.unique(batch["language"].to_pylist(), return_inverse=True)
+        languages = found.tolist()
+        scales = [scale(language, self.limits_of(language)) for language in languages]
         measured = measure(batch["text"], codes.astype(np.int32), scales)[:, COLUMNS]
         # A feature that could not be measured is NaN and compares false.
-        beyond = (measured - np.stack([bounds(limit) for limit in limits])[codes]) * DIRECTIONS > 0
+        limits = np.stack([self.bounds_of(language) for language in languages])
+        beyond = (measured - limits[codes]) * DIRECTIONS > 0
         rows, first = np.arange(batch.num_rows), beyond.argmax(1)
         return verdict_of(REASONS, np.where(beyond.any(1), first, -1), measured[rows, first])

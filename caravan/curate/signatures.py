@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from caravan.curate.characters import INVISIBLE, NEWLINE, SPACE, TABLE_SIZE, kinds, lower
+from caravan.curate.characters import kinds, lower
 from caravan.curate.kernels import (
     FNV_OFFSET,
     FNV_PRIME,
@@ -27,7 +27,7 @@ from caravan.curate.kernels import (
     decode_kinds,
     mix,
     roll,
-    split_words,
+    split,
 )
 from caravan.recipe.duplicates import DuplicateConfig
 
@@ -40,16 +40,6 @@ SKETCH = pa.field("sketch", pa.list_(pa.uint32()))
 
 
 @njit(nogil=True, cache=True)
-def normalised_hash(points: Points, kinds: Kinds, count: int, low: Points) -> np.uint64:
-    """Hash of the text without blanks and invisible characters, case ignored."""
-    h = FNV_OFFSET
-    for i in range(count):
-        if kinds[i] != SPACE and kinds[i] != NEWLINE and kinds[i] != INVISIBLE:
-            h = (h ^ np.uint64(low[points[i]] if points[i] < TABLE_SIZE else points[i])) * FNV_PRIME
-    return mix(h)
-
-
-@njit(nogil=True, cache=True)
 def shingle_hashes(
     points: Points,
     kinds: Kinds,
@@ -59,13 +49,17 @@ def shingle_hashes(
     hashes: Hashes,
     lengths: npt.NDArray[np.int32],
     grams: Hashes,
-) -> int:
-    """Hash of each shingle of a text, repeats included; a text without words is one shingle. Returns how many."""
-    words = split_words(points, kinds, count, low, hashes, lengths)
+) -> tuple[int, np.uint64]:
+    """Hash of each shingle of a text, repeats included; a text without words is one shingle.
+
+    Returns:
+        how many, and the hash of the text without blanks and invisible characters, case ignored.
+    """
+    words, whole = split(points, kinds, count, low, hashes, lengths)
     many = roll(hashes, words, max(1, min(shingle, words)), grams)
     if not many:
-        grams[0], many = normalised_hash(points, kinds, count, low), 1
-    return many
+        grams[0], many = whole, 1
+    return many, whole
 
 
 @njit(nogil=True, cache=True)
@@ -101,10 +95,10 @@ def sign_rows(
     least = np.empty(len(a), np.uint32)
     for row in range(len(offsets) - 1):
         count = decode_kinds(data, offsets[row], offsets[row + 1], table, points, kind)
-        exact[row] = mix(normalised_hash(points, kind, count, low) ^ salts[row])
+        many, whole = shingle_hashes(points, kind, count, shingles[row], low, hashes, lengths, grams)
+        exact[row] = mix(whole ^ salts[row])
         if not len(bands):
             continue
-        many = shingle_hashes(points, kind, count, shingles[row], low, hashes, lengths, grams)
         min_hashes(grams, many, a, b, least)
         rows = len(a) // len(bands)
         for band in range(len(bands)):
@@ -165,7 +159,7 @@ def set_rows(
     total = 0
     for row in range(len(offsets) - 1):
         count = decode_kinds(data, offsets[row], offsets[row + 1], table, points, kind)
-        many = shingle_hashes(points, kind, count, shingles[row], low, hashes, lengths, grams)
+        many, _ = shingle_hashes(points, kind, count, shingles[row], low, hashes, lengths, grams)
         ordered = np.sort(grams[:many])
         size = 0
         for i in range(many):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from caravan.curate.language import Identifier, LanguageStep
+from caravan.curate.language import Identifier, LanguageStep, longer
 from caravan.recipe.curate import LanguageRule
 
 WANTED = ("zh", "en", "ru", "es", "fr", "pt", "de", "it", "nl", "pl", "ar", "tr", "he", "ja", "ko", "th", "vi", "id")
@@ -91,3 +91,10 @@ def test_a_text_of_mixed_lines_goes_where_its_own_language_has_too_few(share: fl
 def test_a_text_of_short_lines_is_not_measured_by_them() -> None:
     identifier = Identifier(WANTED, LanguageRule(min_line_share=0.9))
     assert judge(identifier, ("Yes\nNo\nBread\nWater", "en"))[1] == [None]
+
+
+@pytest.mark.parametrize("characters", [0, 1, 3, 399, 1600])
+def test_longer_is_by_characters_whatever_their_bytes(characters: int) -> None:
+    texts = [letter * count for letter in "aé大😀" for count in (0, 1, 3, 4, 399, 400, 401, 1601)]
+    assert longer(pa.array(texts), characters).tolist() == [len(text) > characters for text in texts]
+    assert longer(pa.array([], pa.string()), characters).tolist() == []
