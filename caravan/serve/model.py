@@ -48,7 +48,12 @@ def find_model(path: Path, quantisation: str, mmproj: Path | None = None, adapte
         ArtifactError: the folder is not a finished export.
     """
     model = _find_files(Path(path), quantisation, mmproj)
-    return model if adapter is None else replace(model, adapter=_find_adapter(Path(adapter)))
+    if adapter is None:
+        return model
+    file = _find_adapter(Path(adapter))
+    # A name of its own: it may be compared with its base.
+    own = file.resolve().parent.name if file.name == ADAPTER else file.stem
+    return replace(model, name=f"{model.name}-{own}", adapter=file)
 
 
 def _find_adapter(path: Path) -> Path:

@@ -67,6 +67,7 @@ def test_an_adapter_is_found_by_its_folder_and_stays_an_option_of_the_first_mode
     (tmp_path / ADAPTER).write_bytes(b"GGUF")
     by_folder, by_file = (find_model(exported, "f16", adapter=str(path)) for path in (tmp_path, tmp_path / ADAPTER))
     assert by_folder == by_file
+    assert by_folder.name == f"tiny-{tmp_path.name}"
     assert by_folder.engine_arguments(64, 1, 1)[3:5] == ["--adapter", str(tmp_path / ADAPTER)]
     with pytest.raises(ServeError, match=rf"nowhere[\s\S]*caravan export {tmp_path}/nowhere"):
         find_model(exported, "f16", adapter=str(tmp_path / "nowhere"))
