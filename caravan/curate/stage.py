@@ -203,6 +203,8 @@ def _write_report(judged: list[Path], config: CurateConfig, ctx: StageContext) -
         )
     for note in summary["notes"]:
         log.warning("curate: %s", note)
+    if unread := summary["broken"]["rows"] + summary["broken"]["files"]:
+        log.warning("curate: %s rows and files could not be read; %s names them", f"{unread:,}", out / "broken.json")
     write_json(out / "report.json", summary)
 
 

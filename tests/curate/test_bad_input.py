@@ -38,7 +38,9 @@ def broken(base: Path) -> list[tuple[str, int | None, str]]:
     return [tuple(entry.values()) for entry in read_json(base / "out" / "broken.json")]
 
 
-def test_lines_in_other_encodings_are_set_aside_one_by_one(tmp_path: Path, curate: Curate) -> None:
+def test_lines_in_other_encodings_are_set_aside_one_by_one(
+    tmp_path: Path, curate: Curate, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = [
         GOOD[0].encode(), "Straße nach Süden".encode("latin-1"), GOOD[1].encode(), "商队把信送到城市".encode("gbk"),
         b"\0" + GOOD[2].encode(), "Дорога к морю".encode("koi8-r"), GOOD[3].encode(),
@@ -49,6 +51,7 @@ def test_lines_in_other_encodings_are_set_aside_one_by_one(tmp_path: Path, curat
     assert [(file, row) for file, row, _ in broken(tmp_path)] == [("a.txt", 2), ("a.txt", 4), ("a.txt", 6)]
     assert all(problem.startswith("invalid UTF-8 at byte") for *_, problem in broken(tmp_path))
     assert read_json(tmp_path / "out" / "report.json")["broken"]["rows_by_file"] == {"a.txt": 3}
+    assert "3 rows and files could not be read" in caplog.text
 
 
 def test_surrogates_without_their_half_never_reach_the_corpus(tmp_path: Path, curate: Curate) -> None:
