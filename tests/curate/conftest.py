@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from py3langid import langid
 
 from caravan.core.artifact import Artifact
 from caravan.core.stage import StageContext
@@ -24,6 +26,14 @@ PLACES = ("harbour", "library", "mountain", "kitchen", "garden", "station", "mus
 WARES = ("watches", "pills", "loans", "casino chips", "followers", "ringtones", "tickets")
 
 Curate = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unpacked_once() -> Iterator[None]:
+    """The second identifier's model, which takes half a second to unpack: once for all tests of a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(langid, "_load_model_file", functools.cache(langid._load_model_file))
+        yield
 
 
 def sentences(count: int, start: int = 0) -> list[str]:
