@@ -1,6 +1,8 @@
 # One environment, in .venv; every target makes it first where it is missing.
 PYTHON ?= python3
 SERVE ?= 1
+# Processes of the tests; a file's tests stay together, in their order.
+WORKERS ?= 2
 PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,13 +24,13 @@ quickstart: $(READY)
 	@if [ "$(SERVE)" != "0" ]; then $(BIN)/caravan serve runs/quickstart --port $(PORT); fi
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 format: $(READY)
 	$(BIN)/ruff format .
