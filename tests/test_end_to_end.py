@@ -64,8 +64,8 @@ def test_every_stage_leaves_a_finished_artifact_of_its_kind(whole: Path) -> None
 
 
 def test_a_second_run_finds_everything_up_to_date(whole: Path) -> None:
-    output = finish(start(whole))
-    assert output.count("(up to date)") == len(ROAD)
+    words = " ".join(finish(start(whole)).split())  # a long path wraps the line
+    assert words.count("(up to date)") == len(ROAD)
 
 
 def test_a_run_killed_again_and_again_ends_as_the_uninterrupted_one(whole: Path, tmp_path: Path) -> None:
