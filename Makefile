@@ -1,8 +1,12 @@
 # One environment, in .venv; every target makes it first where it is missing.
 PYTHON ?= python3
 SERVE ?= 1
-# Processes of the tests; a file's tests stay together, in their order.
+# Processes of the tests; a file's tests stay together, in their order. A browser has the machine to itself.
 WORKERS ?= 2
+define TESTS
+$(BIN)/python -m pytest tests/browser
+$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/browser
+endef
 PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,13 +28,13 @@ quickstart: $(READY)
 	@if [ "$(SERVE)" != "0" ]; then $(BIN)/caravan serve runs/quickstart --port $(PORT); fi
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(TESTS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(TESTS)
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -134,8 +134,10 @@ def test_an_example_is_answered(page: Page, chat_url: str) -> None:
 def test_settings_change_the_answer(page: Page, chat_url: str) -> None:
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("number input for Longest answer").fill("3")
+    page.keyboard.press("Tab")  # who leaves the field has entered the number
     page.get_by_label("Language of the answer").click()
     page.get_by_role("option", name="Français").click()
+    expect(page.get_by_label("range slider for Longest answer")).to_have_value("3")
     page.get_by_role("textbox").fill("hello")
     submit(page)
     turns = ("system", "Réponds en français."), ("user", "hello")
